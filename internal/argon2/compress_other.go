@@ -1,0 +1,7 @@
+//go:build !amd64
+
+package argon2
+
+func compressor() compressFunc { return compressGeneric }
+
+func prefetch(*block) {}
