@@ -96,7 +96,7 @@ func (o *FormatOptions) complete(ctx context.Context) error {
 		return err
 	}
 	if o.KDF.Type == "" {
-		k, err := Benchmark(ctx, Argon2id, defaultKDFTime, o.Limits)
+		k, err := DefaultKDF(ctx, o.Limits)
 		if err != nil {
 			return err
 		}
@@ -202,6 +202,12 @@ func (h *Header) create() error {
 	}
 	h.bin.seqID++
 	return h.writeCopies(0, h.bin.size)
+}
+
+// DefaultKDF returns the costs of a keyslot for a typed passphrase: Argon2id
+// with about two seconds on this machine.
+func DefaultKDF(ctx context.Context, l Limits) (KDF, error) {
+	return Benchmark(ctx, Argon2id, defaultKDFTime, l)
 }
 
 // Benchmark returns costs that make one derivation take about the wanted time

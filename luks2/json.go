@@ -324,3 +324,16 @@ func (n node) each(section string, limit int, visit func(id int, n node)) {
 		visit(id, list.child(m.key))
 	}
 }
+
+// SetMember returns an object with one member set to the JSON of value; the
+// other members keep their text and order.
+func SetMember(obj json.RawMessage, key string, value any) (json.RawMessage, error) {
+	if err := checkTree(obj); err != nil {
+		return nil, err
+	}
+	o, err := parseObject(obj)
+	if err != nil {
+		return nil, err
+	}
+	return o.with(key, marshal(value)).text(), nil
+}

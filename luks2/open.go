@@ -68,6 +68,11 @@ func Open(ctx context.Context, s Store, options ...Option) (*Header, error) {
 	return open(s, options...)
 }
 
+// Reopen reads the header again from the same store.
+func (h *Header) Reopen(ctx context.Context) (*Header, error) {
+	return Open(ctx, h.store, func(fresh *Header) { fresh.limits, fresh.queue = h.limits, h.queue })
+}
+
 // open is Open for those who hold the lock.
 func open(s Store, options ...Option) (*Header, error) {
 	h := &Header{store: s, proven: map[int][sha256.Size]byte{}}
