@@ -32,7 +32,7 @@ func (h *Header) Commit(ctx context.Context) error {
 		return err
 	}
 	return h.locked(ctx, func() error {
-		if err := h.checkUnchanged(); err != nil {
+		if _, err := h.checkUnchanged(); err != nil {
 			return err
 		}
 		if err := h.checkOther(); err != nil {
@@ -55,18 +55,31 @@ func (h *Header) Commit(ctx context.Context) error {
 // sequence number. It does nothing when both are good. A place that shows the
 // signature of something else is not overwritten: the error wraps
 // [ErrAmbiguous].
-func (h *Header) Repair(ctx context.Context) error {
+func (h *Header) Repair(ctx context.Context) error { return h.repair(ctx, h.checkOther) }
+
+// RepairAnyway is Repair over whatever stands in the place of the broken copy.
+func (h *Header) RepairAnyway(ctx context.Context) error {
+	return h.repair(ctx, func() error { return nil })
+}
+
+func (h *Header) repair(ctx context.Context, allowed func() error) error {
 	if h.broken.err == nil {
 		return nil
 	}
 	return h.locked(ctx, func() error {
-		if err := h.checkUnchanged(); err != nil {
+		now, err := h.checkUnchanged()
+		if err != nil || h.broken.err == nil {
 			return err
 		}
-		if err := h.checkOther(); err != nil {
+		if err := allowed(); err != nil {
 			return err
 		}
-		return h.writeCopies(h.broken.offset)
+		// What is on disk is copied, not the changes made in memory since.
+		if err := now.writeCopies(h.broken.offset); err != nil {
+			return err
+		}
+		h.broken = brokenCopy{}
+		return nil
 	})
 }
 
@@ -80,16 +93,16 @@ func (h *Header) locked(ctx context.Context, f func() error) error {
 }
 
 // checkUnchanged reads the header again, now that nobody else can write it.
-func (h *Header) checkUnchanged() error {
-	now, err := open(h.store)
+func (h *Header) checkUnchanged() (now *Header, err error) {
+	now, err = open(h.store)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if now.bin.uuid != h.bin.uuid || now.bin.seqID != h.bin.seqID || now.bin.size != h.bin.size {
-		return ErrChanged
+		return nil, ErrChanged
 	}
 	h.broken = now.broken
-	return nil
+	return now, nil
 }
 
 // checkOther looks at what stands in the place of a broken copy before it is

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strconv"
@@ -13,13 +15,17 @@ import (
 	"github.com/lockport/lockport/secret"
 )
 
+// DefaultHeaderArea is the bytes that a header and its keyslots get unless told
+// otherwise.
+const DefaultHeaderArea = 16 << 20
+
 // What a new volume gets unless it is told otherwise, as from
 // `cryptsetup luksFormat --type luks2`.
 const (
 	defaultCipher     = "aes-xts-plain64"
 	defaultKeySize    = 64 // bytes
 	defaultHeaderSize = 16 << 10
-	defaultDataOffset = 16 << 20
+	defaultDataOffset = DefaultHeaderArea
 	defaultHash       = "sha256"
 	defaultKDFTime    = 2 * time.Second
 	digestTime        = 125 * time.Millisecond
@@ -81,7 +87,10 @@ func (o *FormatOptions) complete(ctx context.Context) error {
 		o.Cipher = defaultCipher
 	}
 	if o.KeySize == 0 {
-		o.KeySize = defaultKeySize
+		o.KeySize = 32
+		if slices.Contains(kernelKeySizes(o.Cipher), defaultKeySize) {
+			o.KeySize = defaultKeySize
+		}
 	}
 	if o.SectorSize == 0 {
 		o.SectorSize = sectorSize
@@ -117,8 +126,8 @@ func (o *FormatOptions) check() error {
 	if err := checkKernelCipher(o.Cipher); err != nil {
 		return err
 	}
-	if _, err := findSuite(o.Cipher, o.KeySize); err != nil && o.KeySize != 32 && o.KeySize != 64 {
-		return err
+	if !slices.Contains(kernelKeySizes(o.Cipher), o.KeySize) {
+		return fmt.Errorf("%w: cipher %s with a key of %d bits", ErrUnsupported, o.Cipher, 8*o.KeySize)
 	}
 	if !slices.Contains(sizes, o.HeaderSize) {
 		return fmt.Errorf("header size %d is not one of the format", o.HeaderSize)
@@ -153,7 +162,7 @@ func newHeader(ctx context.Context, s Store, key *secret.Bytes, o FormatOptions)
 		return nil, err
 	}
 	digest.Segments = []int{0}
-	h := &Header{store: s, limits: o.Limits, proven: map[int][sha256.Size]byte{},
+	h := &Header{store: s, limits: o.Limits, proven: map[string][sha256.Size]byte{},
 		bin: binaryHeader{size: o.HeaderSize, seqID: 1, label: o.Label, subsystem: o.Subsystem, uuid: o.UUID, hash: defaultHash}}
 	h.json = o.metadata(digest)
 	h.meta, err = parseMetadata(h.json, o.HeaderSize)
@@ -188,10 +197,7 @@ func (o *FormatOptions) metadata(digest Digest) json.RawMessage {
 // create writes a header for the first time. What was there before goes first,
 // and both copies come last.
 func (h *Header) create() error {
-	if _, err := h.store.WriteAt(make([]byte, 2*h.bin.size), 0); err != nil {
-		return fmt.Errorf("erasing the old header: %w", err)
-	}
-	if err := h.store.Sync(); err != nil {
+	if err := h.eraseOld(); err != nil {
 		return fmt.Errorf("erasing the old header: %w", err)
 	}
 	if err := overwrite(h.store, 2*h.bin.size, h.meta.keyslotsSize); err != nil {
@@ -208,6 +214,28 @@ func (h *Header) create() error {
 // with about two seconds on this machine.
 func DefaultKDF(ctx context.Context, l Limits) (KDF, error) {
 	return Benchmark(ctx, Argon2id, defaultKDFTime, l)
+}
+
+// eraseOld leaves nothing behind that could be taken for a header, now or when
+// the new one is damaged one day.
+func (h *Header) eraseOld() error {
+	if _, err := h.store.WriteAt(make([]byte, 2*h.bin.size), 0); err != nil {
+		return err
+	}
+	for _, offset := range sizes {
+		magic := make([]byte, offVersion)
+		err := readFull(h.store, magic, offset)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err == nil && string(magic) == magicSecondary {
+			_, err = h.store.WriteAt(make([]byte, binarySize), offset)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return h.store.Sync()
 }
 
 // Benchmark returns costs that make one derivation take about the wanted time

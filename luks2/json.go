@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
-// maxDepth bounds the nesting of the JSON area, as json-c does for libcryptsetup.
+// maxDepth bounds the nesting of the JSON area, plain values included: json-c,
+// and so libcryptsetup, reads no deeper.
 const maxDepth = 32
 
 // An object is one level of JSON whose members keep their order and text, so
@@ -24,7 +26,8 @@ type member struct {
 }
 
 // checkTree refuses JSON that two readers could understand differently: text
-// that is no UTF-8, members given twice, or nesting beyond maxDepth.
+// that is no UTF-8, members given twice or cut short in C, or nesting beyond
+// maxDepth.
 func checkTree(text []byte) error {
 	if !utf8.Valid(text) {
 		return errors.New("text is not UTF-8")
@@ -45,12 +48,12 @@ func checkValue(dec *json.Decoder, depth int) error {
 	if err != nil {
 		return err
 	}
+	if depth == maxDepth {
+		return fmt.Errorf("nested deeper than %d levels", maxDepth)
+	}
 	open, nested := token.(json.Delim)
 	if !nested {
 		return nil
-	}
-	if depth == maxDepth {
-		return fmt.Errorf("nested deeper than %d levels", maxDepth)
 	}
 	seen := map[string]bool{}
 	for dec.More() {
@@ -60,6 +63,9 @@ func checkValue(dec *json.Decoder, depth int) error {
 				return err
 			}
 			name, _ := key.(string)
+			if strings.ContainsRune(name, 0) {
+				return fmt.Errorf("member %q contains a NUL, where C would end it", name)
+			}
 			if seen[name] {
 				return fmt.Errorf("member %q is given twice", name)
 			}

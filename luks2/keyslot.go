@@ -46,7 +46,8 @@ func (h *Header) VolumeKey(ctx context.Context, keyslot int, pass *secret.Bytes)
 // Find tries the passphrase on all keyslots of the data, preferred ones first,
 // and returns the first that opens. The caller wipes the key. A slot that can't
 // be tried is passed over, and its reason is part of the error if no other
-// opens. Find returns an error wrapping [ErrNoKeyslot] when there is nothing to try.
+// opens; without a single slot tried, that error does not wrap [ErrPassphrase].
+// Find returns an error wrapping [ErrNoKeyslot] when there is nothing to try.
 func (h *Header) Find(ctx context.Context, pass *secret.Bytes) (keyslot int, key *secret.Bytes, err error) {
 	if err := h.Usable(); err != nil {
 		return 0, nil, err
@@ -55,7 +56,7 @@ func (h *Header) Find(ctx context.Context, pass *secret.Bytes) (keyslot int, key
 	if len(order) == 0 {
 		return 0, nil, ErrNoKeyslot
 	}
-	var reasons []error
+	var wrong, reasons []error
 	for _, id := range order {
 		key, err := h.VolumeKey(ctx, id, pass)
 		if err == nil {
@@ -64,11 +65,13 @@ func (h *Header) Find(ctx context.Context, pass *secret.Bytes) (keyslot int, key
 		if ctx.Err() != nil {
 			return 0, nil, ctx.Err()
 		}
-		if !errors.Is(err, ErrPassphrase) {
+		if errors.Is(err, ErrPassphrase) {
+			wrong = []error{ErrPassphrase}
+		} else {
 			reasons = append(reasons, err)
 		}
 	}
-	return 0, nil, errors.Join(append([]error{ErrPassphrase}, reasons...)...)
+	return 0, nil, errors.Join(append(wrong, reasons...)...)
 }
 
 // searchOrder lists the keyslots of the data that may be tried unasked.
@@ -169,6 +172,9 @@ func (h *Header) readArea(ctx context.Context, k Keyslot, b []byte) error {
 
 // derive runs a KDF within the limits and, if asked to, in turn.
 func (h *Header) derive(ctx context.Context, k KDF, pass *secret.Bytes, n int) (*secret.Bytes, error) {
+	if err := h.limits.check(k); err != nil {
+		return nil, err
+	}
 	if h.queue && k.Type != PBKDF2 && k.Memory > queueMemory {
 		unlock, err := lockNamed(ctx, "memory-hard-access")
 		if err != nil {
@@ -176,16 +182,15 @@ func (h *Header) derive(ctx context.Context, k KDF, pass *secret.Bytes, n int) (
 		}
 		defer unlock()
 	}
-	if err := h.limits.check(k); err != nil {
-		return nil, err
-	}
 	return k.derive(ctx, pass, n)
 }
 
 // matches tells whether key is the one that a digest proves.
 func (h *Header) matches(ctx context.Context, d Digest, key *secret.Bytes) (bool, error) {
 	known := h.fingerprint(key)
-	if old, ok := h.proven[d.ID]; ok && hmac.Equal(old[:], known[:]) {
+	// By value and not by number, which another digest may get later.
+	name := string(d.Value)
+	if old, ok := h.proven[name]; ok && hmac.Equal(old[:], known[:]) {
 		return true, nil
 	}
 	k := KDF{Type: PBKDF2, Hash: d.Hash, Iterations: d.Iterations, Salt: d.Salt}
@@ -200,7 +205,7 @@ func (h *Header) matches(ctx context.Context, d Digest, key *secret.Bytes) (bool
 	if !hmac.Equal(sum.Reveal(), d.Value) {
 		return false, nil
 	}
-	h.proven[d.ID] = known
+	h.proven[name] = known
 	return true, nil
 }
 
@@ -277,6 +282,11 @@ func (h *Header) AddSlot(ctx context.Context, key, pass *secret.Bytes, o SlotOpt
 	return k.ID, nil
 }
 
+// FreeSlot returns the number that the next keyslot gets.
+func (h *Header) FreeSlot() (int, error) {
+	return freeID(h.meta.keyslots, func(k Keyslot) int { return k.ID }, MaxKeyslots)
+}
+
 // planSlot decides on everything of a new keyslot but its content.
 func (h *Header) planSlot(keySize int, o SlotOptions) (Keyslot, error) {
 	k := Keyslot{ID: o.ID, Type: "luks2", KeySize: keySize, Priority: PriorityNormal, KDF: o.KDF, AFHash: "sha256"}
@@ -294,7 +304,7 @@ func (h *Header) planSlot(keySize int, o SlotOptions) (Keyslot, error) {
 		k.AFHash = k.KDF.Hash
 	}
 	if k.ID == AnySlot {
-		id, err := freeID(h.meta.keyslots, func(k Keyslot) int { return k.ID }, MaxKeyslots)
+		id, err := h.FreeSlot()
 		if err != nil {
 			return k, err
 		}

@@ -20,9 +20,9 @@ type Header struct {
 	meta   *metadata // what json says
 	writes []areaWrite
 	broken brokenCopy
-	queue  bool                      // wait for our turn with memory-hard derivations
-	proven map[int][sha256.Size]byte // keys that were found right, by digest
-	nonce  [16]byte                  // makes the hashes in proven useless elsewhere
+	queue  bool                         // wait for our turn with memory-hard derivations
+	proven map[string][sha256.Size]byte // keys that were found right, by digest value
+	nonce  [16]byte                     // makes the hashes in proven useless elsewhere
 }
 
 // A brokenCopy is the one of the two header copies that can't be used.
@@ -49,7 +49,6 @@ type headerCopy struct {
 	json   []byte
 	meta   *metadata
 	err    error
-	stale  bool // well-formed by its checksum, but its metadata is not valid
 }
 
 // Open reads both copies of the header under the shared lock, validates them
@@ -75,7 +74,7 @@ func (h *Header) Reopen(ctx context.Context) (*Header, error) {
 
 // open is Open for those who hold the lock.
 func open(s Store, options ...Option) (*Header, error) {
-	h := &Header{store: s, proven: map[int][sha256.Size]byte{}}
+	h := &Header{store: s, proven: map[string][sha256.Size]byte{}}
 	// rand.Read never returns an error: it ends the program instead.
 	_, _ = rand.Read(h.nonce[:])
 	for _, o := range options {
@@ -92,7 +91,10 @@ func open(s Store, options ...Option) (*Header, error) {
 	} else if other.bin.seqID != best.bin.seqID {
 		h.broken = brokenCopy{other.offset, fmt.Errorf("older: sequence number %d, the other has %d", other.bin.seqID, best.bin.seqID)}
 	}
-	return h, h.checkStoreSize()
+	if err := h.checkStoreSize(); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 func (h *Header) otherOffset(offset int64) int64 { return h.bin.size - offset }
@@ -148,12 +150,10 @@ func (c *headerCopy) read(s Store) error {
 	c.bin = bin
 	text, err := jsonText(area)
 	if err != nil {
-		c.stale = true
 		return err
 	}
 	meta, err := parseMetadata(text, bin.size)
 	if err != nil {
-		c.stale = true
 		return err
 	}
 	c.json, c.meta = text, meta

@@ -50,10 +50,7 @@ func Enroll(ctx context.Context, h *luks2.Header, key *secret.Bytes, with Enroll
 	if slow, ok := with.(Coster); ok {
 		kdf, err = slow.KDF(ctx)
 	}
-	kind := Password
-	if with.TokenType() != "" {
-		kind = tokenKind(with.TokenType())
-	}
+	kind := KindOf(with)
 	slot := -1
 	if err == nil {
 		slot, err = add(ctx, h, key, pass, token, luks2.SlotOptions{ID: luks2.AnySlot, KDF: kdf,
@@ -67,6 +64,14 @@ func Enroll(ctx context.Context, h *luks2.Header, key *secret.Bytes, with Enroll
 		return nil, err
 	}
 	return &Enrolled{Keyslot: slot, Kind: kind, Pass: pass}, nil
+}
+
+// KindOf returns the kind of keyslot that an enroller makes.
+func KindOf(e Enroller) Kind {
+	if e.TokenType() == "" {
+		return Password
+	}
+	return tokenKind(e.TokenType())
 }
 
 // add writes slot and token.

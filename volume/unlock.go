@@ -203,6 +203,35 @@ func wanted(h *luks2.Header) string {
 	return ""
 }
 
+// Empty tries the empty passphrase.
+type Empty struct {
+	Keyslot int // luks2.AnySlot for all
+}
+
+var _ Method = Empty{}
+
+// Name is "empty passphrase".
+func (Empty) Name() string { return "empty passphrase" }
+
+// Silent is true.
+func (Empty) Silent() bool { return true }
+
+// VolumeKey makes one attempt.
+func (e Empty) VolumeKey(ctx context.Context, h *luks2.Header, _ Asker, _ int) (Key, bool, error) {
+	pass := secret.New(0)
+	defer pass.Wipe()
+	key, err := open(ctx, h, e.Keyslot, pass)
+	return key, true, nextIfWrong(err)
+}
+
+// nextIfWrong lets the next method try after a wrong passphrase.
+func nextIfWrong(err error) error {
+	if errors.Is(err, luks2.ErrPassphrase) {
+		return fmt.Errorf("%w: %w", ErrNext, err)
+	}
+	return err
+}
+
 // KeyFile reads the passphrase from a file or from a socket that hands it out.
 type KeyFile struct {
 	Source  KeySource
@@ -225,10 +254,7 @@ func (k KeyFile) VolumeKey(ctx context.Context, h *luks2.Header, _ Asker, _ int)
 	}
 	defer pass.Wipe()
 	key, err := open(ctx, h, k.Keyslot, pass)
-	if errors.Is(err, luks2.ErrPassphrase) {
-		err = fmt.Errorf("%w: %w", ErrNext, err)
-	}
-	return key, true, err
+	return key, true, nextIfWrong(err)
 }
 
 // Keyring takes the passphrase from a key in the kernel's keyring, as the

@@ -26,6 +26,7 @@ type Selection struct {
 	Empty bool // those that open with the empty passphrase
 	Kinds []Kind
 	Slots []int
+	Adds  Kind // of a keyslot that will have been added before; "" for none
 }
 
 // None tells a selection that selects nothing.
@@ -95,7 +96,10 @@ func PlanWipe(ctx context.Context, h *luks2.Header, s Selection, keep ...int) (W
 		}
 	}
 	slices.Sort(plan.Missing)
-	left, human, hadHuman := 0, false, false
+	left, human, hadHuman := 0, s.Adds.Human(), false
+	if s.Adds != "" {
+		left++
+	}
 	for _, slot := range slices.Backward(List(h)) {
 		hadHuman = hadHuman || slot.Kind.Human()
 		if w.wipe[slot.ID] && !w.keep[slot.ID] {
@@ -189,7 +193,9 @@ func opensEmpty(ctx context.Context, h *luks2.Header, slot Slot) (bool, error) {
 
 // followTokens keeps or wipes the slots of a token together.
 func (w *wipe) followTokens(h *luks2.Header) {
-	for _, t := range h.Tokens() {
+	tokens := h.Tokens()
+	slices.SortFunc(tokens, func(a, b luks2.Token) int { return a.ID - b.ID })
+	for _, t := range tokens {
 		switch {
 		case slices.ContainsFunc(t.Keyslots, func(id int) bool { return w.keep[id] }):
 			for _, id := range t.Keyslots {
