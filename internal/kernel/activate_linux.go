@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -86,7 +85,7 @@ func (a *activation) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ringed, err := a.useKeyring()
+	ringed, err := a.fitKernel()
 	if err != nil {
 		return err
 	}
@@ -104,18 +103,23 @@ func (a *activation) run(ctx context.Context) (err error) {
 	return a.resume(ctx)
 }
 
-// useKeyring decides how the key gets to the kernel: through its keyring when
+// fitKernel asks how able the kernel's dm-crypt is, drops options that it does
+// not know and decides how the key gets there: through the keyring where
 // dm-crypt can, by the rule of libcryptsetup.
-func (a *activation) useKeyring() (bool, error) {
+func (a *activation) fitKernel() (ringed bool, err error) {
 	v, known, err := a.ctl.cryptVersion()
 	if err != nil || !known {
-		return true, err
+		return !a.m.o.NoKeyring, err
 	}
-	sized := slices.ContainsFunc(a.table.Options, func(o string) bool { return strings.HasPrefix(o, "sector_size:") })
-	if sized && !v.atLeast(1, 17, 0) {
-		return false, fmt.Errorf("dm-crypt with sectors of more than 512 bytes is %w", ErrUnsupported)
+	options, dropped, err := v.fit(a.table.Options)
+	if err != nil {
+		return false, err
 	}
-	return v.atLeast(1, 18, 1), nil
+	if len(dropped) > 0 {
+		a.m.o.Log.Warn("dm-crypt of this kernel does without options", "options", dropped)
+	}
+	a.table.Options = options
+	return v.keyring() && !a.m.o.NoKeyring, nil
 }
 
 func (a *activation) create(uuid string) error {
@@ -155,7 +159,7 @@ func (a *activation) load(ringed bool) error {
 	}
 	if errors.Is(err, unix.EINVAL) {
 		v, known, verr := a.ctl.cryptVersion()
-		if verr == nil && known && !v.atLeast(1, 18, 1) {
+		if verr == nil && known && !v.keyring() {
 			return a.loadWithKey()
 		}
 	}

@@ -22,6 +22,7 @@ type Options struct {
 	Proc  string   // /proc
 	Rules []string // folders with udev's rules
 
+	NoKeyring   bool          // hand the key over within the table, readable for root afterwards
 	UdevTimeout time.Duration // how long udev may take for one event, 60 s
 	BusyTimeout time.Duration // how long a device that is just being probed may stay open, 5 s
 	Log         *slog.Logger  // hears of slow or missing udev; none by default

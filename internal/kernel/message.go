@@ -117,45 +117,6 @@ func putTarget(buf []byte, kind string, sectors uint64, parts ...[]byte) {
 	}
 }
 
-// version of a device-mapper target.
-type version [3]uint32
-
-func (v version) atLeast(major, minor, patch uint32) bool {
-	w := version{major, minor, patch}
-	for i := range v {
-		if v[i] != w[i] {
-			return v[i] > w[i]
-		}
-	}
-	return true
-}
-
-// findVersion looks for a target in a list of struct dm_target_versions.
-func findVersion(data []byte, target string) (version, bool, error) {
-	e := binary.NativeEndian
-	for len(data) > 0 {
-		if len(data) < 16 {
-			return version{}, false, errReply
-		}
-		next := e.Uint32(data)
-		entry := data
-		if next != 0 {
-			if next < 16 || uint64(next) > uint64(len(data)) {
-				return version{}, false, errReply
-			}
-			entry = data[:next]
-		}
-		if text(entry[16:]) == target {
-			return version{e.Uint32(entry[4:]), e.Uint32(entry[8:]), e.Uint32(entry[12:])}, true, nil
-		}
-		if next == 0 {
-			return version{}, false, nil
-		}
-		data = data[next:]
-	}
-	return version{}, false, nil
-}
-
 // majorMinor splits a device number as the device-mapper gives it.
 func majorMinor(dev uint64) (major, minor uint32) {
 	return uint32(dev>>8) & 0xfff, uint32(dev&0xff) | uint32(dev>>12)&0xfff00

@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -134,6 +135,31 @@ func TestVersionAtLeast(t *testing.T) {
 	} {
 		if got := tt.v.atLeast(1, 18, 1); got != tt.want {
 			t.Errorf("%v at least 1.18.1: %v", tt.v, got)
+		}
+	}
+}
+
+func TestFitOptions(t *testing.T) {
+	t.Parallel()
+	all := []string{"allow_discards", "same_cpu_crypt", "no_read_workqueue", "high_priority", "sector_size:4096"}
+	for _, tt := range []struct {
+		v       version
+		options []string
+		dropped []string
+		err     error
+	}{
+		{version{1, 28, 0}, all, nil, nil},
+		{version{1, 25, 0}, all, []string{"high_priority"}, nil},
+		{version{1, 17, 0}, all, []string{"no_read_workqueue", "high_priority"}, nil},
+		{version{1, 16, 0}, all, nil, ErrUnsupported},
+		{version{1, 10, 0}, all[:1], all[:1], nil},
+	} {
+		known, dropped, err := tt.v.fit(tt.options)
+		if !slices.Equal(dropped, tt.dropped) || !errors.Is(err, tt.err) {
+			t.Errorf("%v drops %q, %v", tt.v, dropped, err)
+		}
+		if err == nil && len(known)+len(dropped) != len(tt.options) {
+			t.Errorf("%v keeps %q", tt.v, known)
 		}
 	}
 }

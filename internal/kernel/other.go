@@ -16,6 +16,7 @@ import (
 type Options struct {
 	Dev, Udev, Sys, Proc     string
 	Rules                    []string
+	NoKeyring                bool
 	UdevTimeout, BusyTimeout time.Duration
 	Log                      *slog.Logger
 }
