@@ -24,7 +24,7 @@ func (w *worker) begin(l *lane) {
 		l.column = 2 // the first two are given
 	}
 	c := &l.chooser
-	c.on = w.variant == I || w.pass == 0 && w.slice < slices/2
+	c.on = w.variant == I || w.pass == 0 && w.slice < sliceCount/2
 	if !c.on {
 		return
 	}
@@ -81,8 +81,8 @@ func (w *worker) choose(l *lane) {
 // of this slice too, but never the block before the one to fill.
 func (w *worker) window(l *lane, same bool) (first, count uint32) {
 	if w.pass > 0 {
-		first = (w.slice + 1) % slices * w.segment
-		count = (slices - 1) * w.segment
+		first = (w.slice + 1) % sliceCount * w.segment
+		count = (sliceCount - 1) * w.segment
 	} else {
 		count = w.slice * w.segment
 	}

@@ -47,22 +47,48 @@ func compressGeneric(out, x, y, z *block, xor bool) {
 	}
 }
 
-// permute is the function P over the 4x4 matrix of words v0 to v15.
+// permute is the function P over the 4x4 matrix of words v0 to v15: GB over each
+// column of it, then over each diagonal. GB is the four lines of one variable
+// here, so that the compiler can put them in line and overlap the four.
 func permute(p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13, p14, p15 *uint64) {
 	v0, v1, v2, v3 := *p0, *p1, *p2, *p3
 	v4, v5, v6, v7 := *p4, *p5, *p6, *p7
 	v8, v9, v10, v11 := *p8, *p9, *p10, *p11
 	v12, v13, v14, v15 := *p12, *p13, *p14, *p15
 
-	v0, v4, v8, v12 = mix(v0, v4, v8, v12)
-	v1, v5, v9, v13 = mix(v1, v5, v9, v13)
-	v2, v6, v10, v14 = mix(v2, v6, v10, v14)
-	v3, v7, v11, v15 = mix(v3, v7, v11, v15)
+	v0, v12 = mix(v0, v4, v12, -32)
+	v1, v13 = mix(v1, v5, v13, -32)
+	v2, v14 = mix(v2, v6, v14, -32)
+	v3, v15 = mix(v3, v7, v15, -32)
+	v8, v4 = mix(v8, v12, v4, -24)
+	v9, v5 = mix(v9, v13, v5, -24)
+	v10, v6 = mix(v10, v14, v6, -24)
+	v11, v7 = mix(v11, v15, v7, -24)
+	v0, v12 = mix(v0, v4, v12, -16)
+	v1, v13 = mix(v1, v5, v13, -16)
+	v2, v14 = mix(v2, v6, v14, -16)
+	v3, v15 = mix(v3, v7, v15, -16)
+	v8, v4 = mix(v8, v12, v4, -63)
+	v9, v5 = mix(v9, v13, v5, -63)
+	v10, v6 = mix(v10, v14, v6, -63)
+	v11, v7 = mix(v11, v15, v7, -63)
 
-	v0, v5, v10, v15 = mix(v0, v5, v10, v15)
-	v1, v6, v11, v12 = mix(v1, v6, v11, v12)
-	v2, v7, v8, v13 = mix(v2, v7, v8, v13)
-	v3, v4, v9, v14 = mix(v3, v4, v9, v14)
+	v0, v15 = mix(v0, v5, v15, -32)
+	v1, v12 = mix(v1, v6, v12, -32)
+	v2, v13 = mix(v2, v7, v13, -32)
+	v3, v14 = mix(v3, v4, v14, -32)
+	v10, v5 = mix(v10, v15, v5, -24)
+	v11, v6 = mix(v11, v12, v6, -24)
+	v8, v7 = mix(v8, v13, v7, -24)
+	v9, v4 = mix(v9, v14, v4, -24)
+	v0, v15 = mix(v0, v5, v15, -16)
+	v1, v12 = mix(v1, v6, v12, -16)
+	v2, v13 = mix(v2, v7, v13, -16)
+	v3, v14 = mix(v3, v4, v14, -16)
+	v10, v5 = mix(v10, v15, v5, -63)
+	v11, v6 = mix(v11, v12, v6, -63)
+	v8, v7 = mix(v8, v13, v7, -63)
+	v9, v4 = mix(v9, v14, v4, -63)
 
 	*p0, *p1, *p2, *p3 = v0, v1, v2, v3
 	*p4, *p5, *p6, *p7 = v4, v5, v6, v7
@@ -70,21 +96,12 @@ func permute(p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13, p14, p1
 	*p12, *p13, *p14, *p15 = v12, v13, v14, v15
 }
 
-// mix is the function GB.
-func mix(a, b, c, d uint64) (uint64, uint64, uint64, uint64) {
-	a = addMul(a, b)
-	d = bits.RotateLeft64(d^a, -32)
-	c = addMul(c, d)
-	b = bits.RotateLeft64(b^c, -24)
-	a = addMul(a, b)
-	d = bits.RotateLeft64(d^a, -16)
-	c = addMul(c, d)
-	b = bits.RotateLeft64(b^c, -63)
-	return a, b, c, d
+// mix is a quarter of GB: it adds to a, b and twice the product of the low halves
+// of both, and then turns d with that.
+func mix(a, b, d uint64, left int) (uint64, uint64) {
+	a += b + 2*uint64(uint32(a))*uint64(uint32(b))
+	return a, bits.RotateLeft64(d^a, left)
 }
-
-// addMul is the sum of both and twice the product of their low halves.
-func addMul(a, b uint64) uint64 { return a + b + 2*uint64(uint32(a))*uint64(uint32(b)) }
 
 // bytes returns the memory of the block.
 func (b *block) bytes() []byte {

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	slices = 4 // a pass has four; lanes wait for each other between them
+	sliceCount = 4 // a pass has four; lanes wait for each other between them
 
 	// chunk is how many blocks of a lane are filled in one go: a fraction of a
 	// millisecond, after which other lanes have their turn and a cancelled
@@ -49,10 +49,10 @@ type lane struct {
 type moment struct{ pass, slice uint32 }
 
 func newFiller(p Params, workers int, c compressFunc) *filler {
-	segment := p.MemoryKiB / (slices * uint32(p.Threads))
+	segment := p.MemoryKiB / (sliceCount * uint32(p.Threads))
 	f := &filler{
 		lanes:    make([]lane, p.Threads),
-		columns:  slices * segment,
+		columns:  sliceCount * segment,
 		segment:  segment,
 		passes:   p.Time,
 		variant:  p.Variant,
@@ -88,9 +88,11 @@ func (f *filler) populate(l *lane, end uint32) error {
 		return nil
 	}
 	start := int(l.index) * int(f.columns)
-	err := populate(f.page, (start+int(l.backed))*blockSize, (start+int(end))*blockSize)
+	if err := populate(f.page, (start+int(l.backed))*blockSize, (start+int(end))*blockSize); err != nil {
+		return err
+	}
 	l.backed = end
-	return err
+	return nil
 }
 
 // fill does all passes. It returns early when ctx ends or memory runs out.
@@ -98,7 +100,7 @@ func (f *filler) fill(ctx context.Context) error {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for pass := range f.passes {
-		for slice := range uint32(slices) {
+		for slice := range uint32(sliceCount) {
 			f.fillSlice(inner, cancel, moment{pass, slice})
 			if err := ctx.Err(); err != nil {
 				return err
