@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	//lint:ignore SA1019 volumes made with it exist and want to be opened
 	"golang.org/x/crypto/twofish"
 	"golang.org/x/crypto/xts"
 
@@ -70,6 +71,20 @@ func openCipher(name string, key *secret.Bytes) (sectorCipher, error) {
 	return s.open(key.Reveal())
 }
 
+// kernelKeySizes returns the key sizes in bytes that dm-crypt takes for one of
+// kernelCiphers. XTS and LRW have a second key for the position.
+func kernelKeySizes(name string) []int {
+	switch {
+	case strings.Contains(name, "-xts-"):
+		return []int{32, 64}
+	case strings.Contains(name, "-lrw-"):
+		return []int{32, 40, 48}
+	case strings.Contains(name, "adiantum"):
+		return []int{32}
+	}
+	return []int{16, 24, 32}
+}
+
 func checkKernelCipher(name string) error {
 	if !slices.Contains(kernelCiphers, name) {
 		return fmt.Errorf("%w: cipher %q", ErrUnsupported, name)
@@ -125,10 +140,4 @@ func cryptArea(f func(dst, src []byte, sector uint64), b []byte) {
 	for i := 0; i < len(b); i += sectorSize {
 		f(b[i:i+sectorSize], b[i:i+sectorSize], uint64(i/sectorSize))
 	}
-}
-
-// cipherFamily returns the part of a cipher's name before its mode.
-func cipherFamily(name string) string {
-	family, _, _ := strings.Cut(name, "-")
-	return family
 }

@@ -7,11 +7,13 @@ import (
 	"crypto/sha512"
 	"fmt"
 	"hash"
+	"strings"
 )
 
-// hashNamed returns the hash that the header calls name.
+// hashNamed returns the hash that the header calls name. Case does not count:
+// cryptsetup writes the name as it was typed.
 func hashNamed(name string) (func() hash.Hash, error) {
-	switch name {
+	switch strings.ToLower(name) {
 	case "sha1":
 		return sha1.New, nil
 	case "sha224":

@@ -50,6 +50,9 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off >= r.size {
 		return 0, io.EOF
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	want := min(int64(len(p)), r.size-off)
 	start := off - off%r.unit
 	end := (off + want + r.unit - 1) / r.unit * r.unit
