@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -118,7 +120,8 @@ func (m *machine) qemuArgs() ([]string, error) {
 		"-accel", m.accel, "-cpu", "max", "-smp", "2", "-m", "3072",
 		"-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot",
 		"-kernel", filepath.Join(m.disk, "vmlinuz"), "-initrd", filepath.Join(m.disk, "initrd.img"),
-		"-append", "root=LABEL=machine rw console=ttyS0 panic=-1 mitigations=off systemd.getty_auto=no systemd.show_status=error",
+		"-append", "root=LABEL=machine rw console=ttyS0 panic=-1 mitigations=off systemd.getty_auto=no systemd.show_status=error" +
+			" modprobe.blacklist=kvm_amd,powernow_k8,pcspkr,ata_piix,ata_generic,psmouse,floppy,i2c_piix4",
 		"-serial", "file:" + m.console(),
 		"-drive", "file=" + filepath.Join(m.disk, "disk.img") + ",format=raw,if=none,id=root,snapshot=on,cache=unsafe",
 		"-device", "virtio-blk-pci,drive=root",

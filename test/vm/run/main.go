@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command run boots the test machine and runs the guest tests in it.
 //
 // It compiles the tests of one package and the lockport binary, hands both to
