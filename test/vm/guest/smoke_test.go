@@ -28,6 +28,9 @@ func TestLockportRuns(t *testing.T) {
 	if out := mustLockport(t, "--version"); !strings.Contains(out, "lockport") {
 		t.Errorf("lockport --version printed %q", out)
 	}
+	if r := lockport(t, "no-such-verb"); r.code == 0 || r.stderr == "" {
+		t.Errorf("an unknown verb: exit code %d, stderr %q", r.code, r.stderr)
+	}
 }
 
 // A spare disk can be written, is clean again for the next test, and a
