@@ -47,8 +47,10 @@ func Restore(ctx context.Context, s Store, backup io.ReaderAt, size int64, o Res
 		return err
 	}
 	defer unlock()
+	broken := brokenCopy{}
 	now, err := open(s)
 	if err == nil {
+		broken = now.broken
 		from.bin.seqID = max(from.bin.seqID, now.bin.seqID)
 		if err := from.sameVolume(now); err != nil && !o.Anyway {
 			return err
@@ -56,7 +58,7 @@ func Restore(ctx context.Context, s Store, backup io.ReaderAt, size int64, o Res
 	} else if !o.Anyway {
 		return fmt.Errorf("comparing the backup with the volume: %w", err)
 	}
-	return from.restoreTo(s)
+	return from.restoreTo(s, broken)
 }
 
 func (h *Header) sameVolume(o *Header) error {
@@ -79,9 +81,9 @@ func (h *Header) sameVolume(o *Header) error {
 	return nil
 }
 
-// restoreTo writes key material first, so that no header is ever valid over
+// restoreTo writes key material first, so that no new header is ever valid over
 // material that is not there yet.
-func (h *Header) restoreTo(s Store) error {
+func (h *Header) restoreTo(s Store, broken brokenCopy) error {
 	if sizer, ok := s.(Sizer); ok {
 		if size, err := sizer.Size(); err != nil || size < h.areasEnd() {
 			return errors.Join(fmt.Errorf("the backup needs %d bytes, the device has %d", h.areasEnd(), size), err)
@@ -90,15 +92,15 @@ func (h *Header) restoreTo(s Store) error {
 	backup := h.store
 	start := 2 * h.bin.size
 	out := io.NewOffsetWriter(s, start)
-	if _, err := io.Copy(out, io.NewSectionReader(backup, start, h.meta.keyslotsSize)); err != nil {
+	if _, err := io.CopyBuffer(out, io.NewSectionReader(backup, start, h.meta.keyslotsSize), make([]byte, 1<<20)); err != nil {
 		return fmt.Errorf("restoring keyslots: %w", err)
 	}
 	if err := s.Sync(); err != nil {
 		return fmt.Errorf("restoring keyslots: %w", err)
 	}
-	h.store = s
+	h.store, h.broken = s, broken
 	h.bin.seqID++
-	return h.writeCopies(0, h.bin.size)
+	return h.writeBoth()
 }
 
 // readOnly is a backup as a store.

@@ -42,12 +42,7 @@ func (h *Header) Commit(ctx context.Context) error {
 			return err
 		}
 		h.bin.seqID++
-		// A broken copy goes first: as long as it is written, the good one is
-		// all that the owner has.
-		if h.broken.err != nil && h.broken.offset != 0 {
-			return h.writeCopies(h.bin.size, 0)
-		}
-		return h.writeCopies(0, h.bin.size)
+		return h.writeBoth()
 	})
 }
 
@@ -144,6 +139,15 @@ func (w areaWrite) flush(s Store) error {
 		return err
 	}
 	return overwrite(s, w.offset, w.size)
+}
+
+// writeBoth writes both copies, a broken one first: as long as that is written,
+// the good one is all that the owner has.
+func (h *Header) writeBoth() error {
+	if h.broken.err != nil && h.broken.offset != 0 {
+		return h.writeCopies(h.bin.size, 0)
+	}
+	return h.writeCopies(0, h.bin.size)
 }
 
 // writeCopies writes and syncs the copies at the given places in turn.
