@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockport/lockport/crypttab"
+	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/secret"
+	"github.com/lockport/lockport/volume"
+)
+
+func (a *app) attachCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "attach NAME DEVICE [KEY-FILE|-] [OPTIONS]",
+		Short: "Unlock a volume and make it available as /dev/mapper/NAME",
+		Long: `Unlocks a LUKS2 volume and makes its content available as /dev/mapper/NAME.
+DEVICE is a block device, UUID=…, LABEL=…, PARTUUID=…, PARTLABEL=…, or an image
+file. OPTIONS is a list as in the fourth field of crypttab(5).
+
+Without KEY-FILE, /etc/cryptsetup-keys.d/NAME.key and
+/run/cryptsetup-keys.d/NAME.key are tried; a key file may also be a socket that
+hands out the key. Then the credential cryptsetup.passphrase is tried, and a
+person is asked. A volume that is attached already is no error. The exit status
+is 0 on success and 1 otherwise.`,
+		Example: `  lockport attach data /dev/sdb1
+  lockport attach data /dev/sdb1 /root/data.key discard,tries=1
+  lockport attach data disk.img - read-only`,
+		Args: cobra.RangeArgs(2, 4),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			args = append(args, "", "")
+			return a.attach(cmd.Context(), args[0], args[1], args[2], args[3])
+		},
+	}
+	var limits luks2.Limits
+	if !a.original {
+		limitFlags(cmd.Flags(), &limits)
+		run := cmd.RunE
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.limits = limits
+			return run(cmd, args)
+		}
+	}
+	return cmd
+}
+
+func (a *app) detachCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "detach NAME",
+		Short: "Take /dev/mapper/NAME away and forget its key",
+		Long: `Removes the mapping of an attached volume. A volume that is in use stays
+attached and is an error; one that is not attached is not.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.detach(cmd.Context(), args[0]) },
+	}
+}
+
+// An attachment is one volume on its way to /dev/mapper.
+type attachment struct {
+	name    string
+	device  string
+	keyFile string
+	options crypttab.Options
+}
+
+// parseAttachment reads the arguments, which have the meaning of the four
+// fields of a line of crypttab.
+func (a *app) parseAttachment(name, device, key, options string) (*attachment, error) {
+	if err := crypttab.CheckName(name); err != nil {
+		return nil, err
+	}
+	o, warnings, err := crypttab.ParseOptions(options)
+	if err != nil {
+		return nil, err
+	}
+	keyFile, keyDevice, more := crypttab.ParseKey(key)
+	for _, w := range append(warnings, more...) {
+		a.warn("%s", w)
+	}
+	if keyDevice != "" {
+		// Only the units that the generator makes mount such a device; the
+		// original too takes the whole text for the path here.
+		keyFile = key
+	}
+	if missing := o.Unsupported(); len(missing) > 0 {
+		return nil, fmt.Errorf("crypttab %s %s: %w", plural(len(missing), "option", "options"), strings.Join(missing, ", "), errNotBuilt)
+	}
+	return &attachment{name: name, device: crypttab.DeviceNode(device), keyFile: keyFile, options: o}, nil
+}
+
+func (a *app) attach(ctx context.Context, name, device, key, options string) error {
+	at, err := a.parseAttachment(name, device, key, options)
+	if err != nil {
+		return fmt.Errorf("attaching %s: %w", name, err)
+	}
+	mapper := a.mapper()
+	switch uuid, err := mapper.Mapped(ctx, name); {
+	case err != nil:
+		return fmt.Errorf("attaching %s: %w", name, err)
+	case uuid != "":
+		a.say("Volume %s is already active.", name)
+		return nil
+	}
+	if err := a.attachNew(ctx, mapper, at); err != nil {
+		return fmt.Errorf("attaching %s: %w", name, err)
+	}
+	return nil
+}
+
+func (a *app) attachNew(ctx context.Context, mapper mapper, at *attachment) error {
+	path := at.device
+	if at.options.Header != "" {
+		path = at.options.Header
+	}
+	f, h, err := a.openHeader(ctx, path, true, luks2.WithLimits(a.limits), luks2.WithQueue())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// All that could refuse the volume is asked before anybody has to type.
+	table, release, err := a.table(mapper, h, at)
+	if err != nil {
+		return err
+	}
+	defer release()
+	ask := a.asker(at.options.Headless)
+	key, err := a.unlock(ctx, h, a.attachMethods(h, at), ask, volume.UnlockOptions{Tries: int(at.options.Tries), Keyslot: at.options.KeySlot})
+	if err != nil {
+		return err
+	}
+	defer key.Volume.Wipe()
+	table.KeySize = key.Volume.Len()
+	return mapper.Map(ctx, at.name, table, key.Volume)
+}
+
+// table finds the data device, a loop device for an image, and what the kernel
+// has to be told about it.
+func (a *app) table(mapper mapper, h *luks2.Header, at *attachment) (luks2.Table, func(), error) {
+	release := func() {}
+	data, err := luks2.OpenFile(at.device, true)
+	if err != nil {
+		return luks2.Table{}, release, err
+	}
+	defer data.Close()
+	size, err := data.Size()
+	if err != nil {
+		return luks2.Table{}, release, err
+	}
+	device := at.device
+	if !data.Block() {
+		loop, undo, err := mapper.AttachLoop(at.device, at.options.Flags.ReadOnly)
+		if err != nil {
+			return luks2.Table{}, release, err
+		}
+		// The mapping holds the loop device from then on.
+		device, release = loop, func() { _ = undo() }
+	}
+	t, err := h.Table(at.name, luks2.Activation{Device: device, Size: size, Flags: at.flags(), ReadOnly: at.options.Flags.ReadOnly})
+	if err != nil {
+		release()
+		return t, func() {}, err
+	}
+	return t, release, nil
+}
+
+// flags returns the activation flags by the names that headers use.
+func (at *attachment) flags() []string {
+	f := at.options.Flags
+	var list []string
+	for _, flag := range []struct {
+		on   bool
+		name string
+	}{
+		{f.Discard, "allow-discards"},
+		{f.SameCPUCrypt, "same-cpu-crypt"},
+		{f.SubmitFromCryptCPUs, "submit-from-crypt-cpus"},
+		{f.NoReadWorkqueue, "no-read-workqueue"},
+		{f.NoWriteWorkqueue, "no-write-workqueue"},
+	} {
+		if flag.on {
+			list = append(list, flag.name)
+		}
+	}
+	return list
+}
+
+// keyFolders are where keys are found by the name of their volume.
+var keyFolders = []string{"/etc/cryptsetup-keys.d", "/run/cryptsetup-keys.d"}
+
+// attachMethods lists the ways to unlock in the order of systemd-cryptsetup.
+func (a *app) attachMethods(h *luks2.Header, at *attachment) []volume.Method {
+	slot := at.options.KeySlot
+	var methods []volume.Method
+	if at.keyFile == "" && volume.HasKeyring(h) {
+		methods = append(methods, volume.Keyring{Lookup: a.keyringKey, Keyslot: slot})
+	}
+	for _, path := range at.keyPaths() {
+		methods = append(methods, volume.KeyFile{Keyslot: slot, Source: volume.KeySource{
+			Path: path, Offset: int64(at.options.KeyFileOffset), Size: int64(at.options.KeyFileSize),
+			Caller: "cryptsetup", Volume: at.name, Erase: at.options.KeyFileErase,
+			Warn: func(text string) { a.warn("%s", text) },
+		}})
+	}
+	if at.options.TryEmpty {
+		methods = append(methods, volume.Empty{Keyslot: slot})
+	}
+	return append(methods, volume.Passphrase{Keyslot: slot, Question: at.question()})
+}
+
+// keyPaths returns the key file, or the first that is found by the volume's name.
+func (at *attachment) keyPaths() []string {
+	if at.keyFile != "" {
+		return []string{at.keyFile}
+	}
+	for _, folder := range keyFolders {
+		path := filepath.Join(folder, at.name+".key")
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			return []string{path}
+		}
+	}
+	return nil
+}
+
+func (at *attachment) question() volume.Question {
+	q := volume.Question{
+		Message:    "Please enter %s for disk " + at.device + " (" + at.name + "):",
+		ID:         "cryptsetup:" + at.device,
+		Credential: "cryptsetup.passphrase",
+		Cache:      "cryptsetup",
+		Echo:       at.options.Echo,
+		Timeout:    at.options.Timeout,
+	}
+	if at.options.Verify {
+		q.Confirm = "Please enter the same for disk " + at.device + " (" + at.name + ") again:"
+	}
+	if at.options.Cache == crypttab.CacheNo {
+		q.Cache = ""
+	}
+	return q
+}
+
+// detach removes a mapping. One that is not there is as good as removed.
+func (a *app) detach(ctx context.Context, name string) error {
+	if err := crypttab.CheckName(name); err != nil {
+		return err
+	}
+	mapper := a.mapper()
+	switch uuid, err := mapper.Mapped(ctx, name); {
+	case err != nil:
+		return fmt.Errorf("detaching %s: %w", name, err)
+	case uuid == "":
+		a.say("Volume %s is already inactive.", name)
+		return nil
+	}
+	if err := mapper.Unmap(ctx, name); err != nil {
+		return fmt.Errorf("detaching %s: %w", name, err)
+	}
+	return nil
+}
+
+// keyringKey is a lookup for luks2-keyring tokens.
+func (a *app) keyringKey(description string) (*secret.Bytes, error) { return kernelKey(description) }

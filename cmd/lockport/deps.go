@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os"
+
+	"github.com/lockport/lockport/internal/ask"
+	"github.com/lockport/lockport/internal/kernel"
+	"github.com/lockport/lockport/secret"
+	"github.com/lockport/lockport/volume"
+)
+
+// This file is the only place that knows which real thing stands behind which
+// contract.
+
+// What the kernel's side refuses, for the advice.
+var (
+	errBusy          = kernel.ErrBusy
+	errMapped        = kernel.ErrExists
+	errNoMapping     = kernel.ErrUnsupported
+	errNothingBehind = kernel.ErrNotFound
+)
+
+// mapper is what the commands need of the kernel.
+type mapper interface {
+	volume.Mapper
+	AttachLoop(path string, readOnly bool) (device string, release func() error, err error)
+	Backing(path string) (device string, err error)
+	LUKSDevices() ([]kernel.Device, error)
+}
+
+func (a *app) mapper() mapper { return kernel.New(kernel.Options{}) }
+
+// asker returns whoever answers questions: environment, credentials, the cache
+// and, unless headless, a person.
+func (a *app) asker(headless bool) volume.Asker {
+	return ask.New(ask.Config{
+		TakeEnv:     ask.TakeEnv,
+		Credentials: os.Getenv("CREDENTIALS_DIRECTORY"),
+		Cache:       ask.Cache{Get: kernel.CacheGet, Put: kernel.CachePut},
+		Terminal:    ask.OpenTerminal(os.Stdin),
+		Agents:      "/run/systemd/ask-password",
+		Headless:    headless,
+	})
+}
+
+// kernelKey looks up what luks2-keyring tokens name.
+func kernelKey(description string) (*secret.Bytes, error) { return kernel.Key(description) }
+
+var _ mapper = (*kernel.Mapper)(nil)

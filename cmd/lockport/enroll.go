@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/volume"
+)
+
+// unlockTries is how often the current passphrase is asked for.
+const unlockTries = 4
+
+// errNotBuilt: the option is known, but this release does not do it.
+var errNotBuilt = errors.New("not part of this release")
+
+type enrollOptions struct {
+	password    bool
+	recovery    bool
+	wipe        volume.Selection
+	keyFile     string
+	unlockEmpty bool
+	listDevices bool
+	// Ours.
+	name   string
+	force  bool
+	dryRun bool
+	backup string
+	kdf    kdfFlags
+	limits luks2.Limits
+
+	later []*laterFlag
+}
+
+func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
+	f.BoolVar(&o.password, "password", false, "enrol a passphrase")
+	f.BoolVar(&o.recovery, "recovery-key", false, "enrol a recovery key, which is printed")
+	f.Var(selectionFlag{&o.wipe}, "wipe-slot", "wipe these keyslots afterwards: numbers, all, empty, password, recovery, pkcs11, fido2, tpm2")
+	f.StringVar(&o.keyFile, "unlock-key-file", "", "`FILE` with the current passphrase, every byte of it")
+	f.BoolVar(&o.unlockEmpty, "unlock-empty", false, "unlock with the empty passphrase")
+	f.BoolVar(&o.listDevices, "list-devices", false, "list LUKS volumes and exit")
+	f.Bool("no-pager", false, "has no effect: there is no pager")
+	o.later = bindLater(f)
+	if original {
+		return
+	}
+	f.StringVar(&o.name, "name", "", "`NAME` of the new keyslot (lockport's own)")
+	f.BoolVar(&o.force, "force", false, "wipe even the last passphrase and recovery key (lockport's own)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done (lockport's own)")
+	f.StringVar(&o.backup, "header-backup-file", "", "back up the header to this new `FILE` first (lockport's own)")
+	o.kdf.bind(f)
+	limitFlags(f, &o.limits)
+}
+
+func (a *app) enrollCommand() *cobra.Command {
+	o := &enrollOptions{}
+	cmd := &cobra.Command{
+		Use:   "enroll [OPTIONS] DEVICE",
+		Short: "Add a keyslot to a volume, wipe keyslots, or list them",
+		Long: `Adds a passphrase or a recovery key to a LUKS2 volume, wipes keyslots, or,
+without an option, lists them. It takes the options of systemd-cryptenroll.
+
+The current passphrase is taken from --unlock-key-file=, $PASSWORD, the
+credential cryptenroll.passphrase, or is asked for; a new one from $NEWPASSWORD,
+the credential cryptenroll.new-passphrase, or is asked for.
+
+A new keyslot is opened once from the disk before it counts. Slots are only
+wiped after that. The exit status is 0 on success and 1 otherwise.`,
+		Example: `  lockport enroll --recovery-key /dev/sda2
+  lockport enroll --password --name 'Ada at home' /dev/sda2
+  lockport enroll --recovery-key --wipe-slot=recovery /dev/sda2`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.listDevices {
+				return a.listDevices()
+			}
+			return a.enroll(cmd.Context(), o, args)
+		},
+	}
+	cmd.Flags().SortFlags = false
+	o.bind(cmd.Flags(), a.original)
+	return cmd
+}
+
+// enroller returns what is to be enrolled, nil for nothing.
+func (o *enrollOptions) enroller(ctx context.Context, device string) (volume.Enroller, error) {
+	switch {
+	case o.password && o.recovery:
+		return nil, errors.New("only one keyslot is enrolled at a time: --password or --recovery-key")
+	case o.recovery:
+		return volume.RecoveryEnroller{}, nil
+	case o.password:
+		cost, err := o.kdf.cost(ctx, o.limits)
+		return volume.PasswordEnroller{Question: newPassphrase(device), Cost: cost, Limits: o.limits}, err
+	}
+	return nil, nil
+}
+
+func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error {
+	if err := refuseLater(o.later); err != nil {
+		return err
+	}
+	if o.keyFile != "" && o.unlockEmpty {
+		return errors.New("only one way to unlock can be given: --unlock-key-file or --unlock-empty")
+	}
+	device, err := a.deviceOrVar(args, !o.wipe.None())
+	if err != nil {
+		return err
+	}
+	with, err := o.enroller(ctx, device)
+	if err != nil {
+		return err
+	}
+	if with == nil && o.wipe.None() {
+		return a.slots(ctx, device, &slotsOptions{short: true})
+	}
+	f, h, err := a.openHeader(ctx, device, o.dryRun, luks2.WithLimits(o.limits), luks2.WithQueue())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := a.enrollAndWipe(ctx, h, device, with, o); err != nil {
+		return fmt.Errorf("%s: %w", device, err)
+	}
+	return nil
+}
+
+func (a *app) enrollAndWipe(ctx context.Context, h *luks2.Header, device string, with volume.Enroller, o *enrollOptions) error {
+	if o.dryRun {
+		return a.showEnroll(ctx, h, with, o)
+	}
+	// Planned once before anything is written: a refusal after the enrolment
+	// would leave half of the work done.
+	if err := a.checkWipe(ctx, h, with, o); err != nil {
+		return err
+	}
+	if o.backup != "" {
+		if err := a.backupHeader(ctx, h, o.backup); err != nil {
+			return err
+		}
+	}
+	var keep []int
+	if with != nil {
+		slot, err := a.enrollSlot(ctx, h, device, with, o)
+		if err != nil {
+			return err
+		}
+		keep = append(keep, slot)
+	}
+	if o.wipe.None() {
+		return nil
+	}
+	return a.wipe(ctx, h, o.wipe, o.force, keep...)
+}
+
+// enrollSlot unlocks the volume and adds the keyslot.
+func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, with volume.Enroller, o *enrollOptions) (int, error) {
+	ask := a.asker(false)
+	key, err := a.unlock(ctx, h, o.methods(device, a), ask, volume.UnlockOptions{Tries: unlockTries, Keyslot: luks2.AnySlot})
+	if err != nil {
+		return 0, err
+	}
+	defer key.Volume.Wipe()
+	done, err := volume.Enroll(ctx, h, key.Volume, with, ask, volume.EnrollOptions{Name: o.name, Created: a.now()})
+	if err != nil {
+		return 0, err
+	}
+	defer done.Pass.Wipe()
+	if done.Kind == volume.Recovery {
+		if err := a.printRecoveryKey(done.Pass); err != nil {
+			// Nobody knows the key, so it must not stay.
+			return 0, errors.Join(fmt.Errorf("printing the recovery key: %w", err),
+				volume.Withdraw(context.WithoutCancel(ctx), h, done.Keyslot))
+		}
+	}
+	a.say("New %s enrolled as key slot %d.", kindName(done.Kind), done.Keyslot)
+	return done.Keyslot, nil
+}
+
+func (o *enrollOptions) methods(device string, a *app) []volume.Method {
+	switch {
+	case o.keyFile != "":
+		source := volume.KeySource{Path: o.keyFile, Warn: func(text string) { a.warn("%s", text) }}
+		return []volume.Method{volume.KeyFile{Source: source, Keyslot: luks2.AnySlot}}
+	case o.unlockEmpty:
+		return []volume.Method{volume.Empty{Keyslot: luks2.AnySlot}}
+	}
+	return []volume.Method{volume.Passphrase{Question: currentPassphrase(device), Keyslot: luks2.AnySlot}}
+}
+
+func currentPassphrase(device string) volume.Question {
+	return volume.Question{
+		Message: "Please enter current %s for disk " + device + ":", ID: "cryptenroll:" + device,
+		Env: "PASSWORD", Credential: "cryptenroll.passphrase", Cache: "cryptenroll",
+	}
+}
+
+func newPassphrase(device string) volume.Question {
+	return volume.Question{
+		Message: "Please enter new passphrase for disk " + device + ":",
+		Confirm: "Please enter new passphrase for disk " + device + " (repeat):",
+		ID:      "cryptenroll:" + device, Env: "NEWPASSWORD", Credential: "cryptenroll.new-passphrase",
+	}
+}
+
+// kindName names a kind in a sentence.
+func kindName(k volume.Kind) string {
+	if k == volume.Recovery {
+		return "recovery key"
+	}
+	return string(k)
+}
+
+// checkWipe plans the wipe as if the new keyslot were there already.
+func (a *app) checkWipe(ctx context.Context, h *luks2.Header, with volume.Enroller, o *enrollOptions) error {
+	if o.wipe.None() || with == nil {
+		return nil
+	}
+	s := o.wipe
+	s.Adds = volume.KindOf(with)
+	_, err := a.planWipe(ctx, h, s, o.force)
+	return err
+}
+
+// showEnroll prints the plan of an enrolment.
+func (a *app) showEnroll(ctx context.Context, h *luks2.Header, with volume.Enroller, o *enrollOptions) error {
+	s := o.wipe
+	if with != nil {
+		slot, err := h.FreeSlot()
+		if err != nil {
+			return err
+		}
+		s.Adds = volume.KindOf(with)
+		fmt.Fprintf(a.out, "add keyslot %d (%s)\n", slot, s.Adds)
+	}
+	if o.wipe.None() {
+		return nil
+	}
+	plan, err := a.planWipe(ctx, h, s, o.force)
+	if err != nil {
+		return err
+	}
+	a.showWipe(plan)
+	return nil
+}

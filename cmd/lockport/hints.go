@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/volume"
+)
+
+// advice says what to try after an error. The first match counts, so the
+// particular stands before the general.
+var advice = []struct {
+	cause error
+	text  string
+}{
+	{errNotBuilt, "use a passphrase, recovery key or key file, or systemd's own tool for this volume"},
+	{volume.ErrLastHuman, "enrol a recovery key first ('lockport enroll --recovery-key DEVICE'), or say --force if you mean it"},
+	{volume.ErrLastSlot, "enrol another keyslot first, 'lockport enroll --recovery-key DEVICE' for example"},
+	{volume.ErrHomed, "use homectl for this volume"},
+	{luks2.ErrAmbiguous, "look with 'blkid -p DEVICE' what it is; if the LUKS2 volume is what counts, 'lockport header repair --force DEVICE'"},
+	{luks2.ErrChanged, "nothing was written; run the command again"},
+	{luks2.ErrLimit, "if you trust this header, allow more with --kdf-memory-max"},
+	{luks2.ErrDamaged, "restore a backup of the header with 'lockport header restore DEVICE FILE'"},
+	{luks2.ErrNotLUKS2, "'lsblk -f' shows what is where; LUKS1 volumes can be converted with 'cryptsetup convert'"},
+	{luks2.ErrFull, "remove a keyslot that is not used any more; 'lockport slots DEVICE' shows them"},
+	{luks2.ErrNoKeyslot, "'lockport slots DEVICE' shows which keyslots there are"},
+	{luks2.ErrPassphrase, "'lockport slots DEVICE' shows what the volume can be opened with"},
+	{volume.ErrNoAnswer, "run it at a terminal, or give the secret as a credential or key file"},
+	{errBusy, "close or unmount what uses the volume; 'lsblk' and 'fuser -vm' show it"},
+	{errMapped, "choose another name, or 'lockport detach NAME' first"},
+	{errNoMapping, "load the modules dm_mod and dm_crypt; without them 'lockport export' still reads the data"},
+	{errNothingBehind, "name the device that holds the volume"},
+	{syscall.ENOMEM, "close other programs, or limit the derivation with --kdf-memory-max"},
+	{fs.ErrPermission, "run it as root"},
+	{fs.ErrNotExist, "check the path; 'lockport enroll --list-devices' lists LUKS2 volumes"},
+}
+
+// hint returns the advice for an error, "" for none.
+func hint(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return ""
+	}
+	for _, a := range advice {
+		if errors.Is(err, a.cause) {
+			return a.text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,122 @@
+// Command lockport unlocks LUKS2 volumes and manages their keyslots. Called as
+// systemd-cryptenroll or systemd-cryptsetup it takes the options of those.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockport/lockport/secret"
+)
+
+// version is set when linking.
+var version = "unknown"
+
+func main() { os.Exit(run()) }
+
+// run is main with its exit code: 0 for success, 1 for everything else, as the
+// originals have it.
+func run() int {
+	if err := secret.Harden(); err != nil {
+		fmt.Fprintln(os.Stderr, "lockport: forbidding core dumps:", err)
+	}
+	// The first signal cancels what is under way, so that terminals are put
+	// back and locks released; a second one ends the program at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	a := newApp(filepath.Base(os.Args[0]))
+	cmd := a.command()
+	cmd.SetArgs(os.Args[1:])
+	cmd.SetOut(os.Stdout)
+	cmd.SetErr(os.Stderr)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		if !errors.Is(err, errSaid) {
+			a.fail(err)
+		}
+		return 1
+	}
+	return 0
+}
+
+// errSaid ends a command that has already told what is wrong.
+var errSaid = errors.New("said already")
+
+// command returns the command that the program was called as.
+func (a *app) command() *cobra.Command {
+	var cmd *cobra.Command
+	switch a.name {
+	case "systemd-cryptenroll":
+		a.original = true
+		cmd = a.enrollCommand()
+		cmd.Use = a.name + " [OPTIONS] [DEVICE]"
+	case "systemd-cryptsetup":
+		a.original = true
+		cmd = a.cryptsetupCommand()
+	default:
+		cmd = a.rootCommand()
+	}
+	cmd.Version = version
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	// Without the short form that cobra would give it: -v is not the originals'.
+	cmd.Flags().Bool("version", false, "print the version and exit")
+	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	tidy(cmd)
+	return cmd
+}
+
+// tidy has the usage line end where ours ends.
+func tidy(cmd *cobra.Command) {
+	cmd.DisableFlagsInUseLine = true
+	for _, sub := range cmd.Commands() {
+		tidy(sub)
+	}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lockport",
+		Short: "Unlock LUKS2 volumes and manage their keyslots",
+		Long: `lockport unlocks LUKS2 volumes and manages their keyslots, compatible with
+cryptsetup and with systemd-cryptenroll and systemd-cryptsetup in both
+directions. Called under one of those two names it takes exactly their options.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddGroup(&cobra.Group{ID: "open", Title: "Open a volume:"},
+		&cobra.Group{ID: "slots", Title: "Keyslots:"},
+		&cobra.Group{ID: "volume", Title: "The volume itself:"})
+	cmd.AddCommand(
+		inGroup("open", a.attachCommand()), inGroup("open", a.detachCommand()), inGroup("open", a.exportCommand()),
+		inGroup("slots", a.slotsCommand()), inGroup("slots", a.enrollCommand()), inGroup("slots", a.testCommand()),
+		inGroup("slots", a.nameCommand()), inGroup("slots", a.wipeCommand()),
+		inGroup("volume", a.formatCommand()), inGroup("volume", a.headerCommand()),
+	)
+	return cmd
+}
+
+// cryptsetupCommand is systemd-cryptsetup.
+func (a *app) cryptsetupCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "systemd-cryptsetup",
+		Short: "Attach or detach an encrypted block device",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return errors.New("a verb is needed: attach or detach") },
+	}
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.AddCommand(a.attachCommand(), a.detachCommand())
+	return cmd
+}
+
+func inGroup(id string, cmd *cobra.Command) *cobra.Command {
+	cmd.GroupID = id
+	return cmd
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/volume"
+)
+
+func (a *app) wipeCommand() *cobra.Command {
+	o := &enrollOptions{}
+	cmd := &cobra.Command{
+		Use:   "wipe [OPTIONS] DEVICE SLOT…",
+		Short: "Wipe keyslots",
+		Long: `Wipes keyslots: the key material is overwritten, then the header is written.
+SLOT is a number, all, empty, password, recovery, pkcs11, fido2 or tpm2. What is
+named by the same token goes together. At least one keyslot must remain, and a
+passphrase or recovery key too unless --force is given.`,
+		Example: "  lockport wipe /dev/sda2 recovery 3",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, item := range args[1:] {
+				if item == "" {
+					return errors.New("an empty keyslot name")
+				}
+				if err := o.wipe.ParseSelection(item); err != nil {
+					return err
+				}
+			}
+			return a.enroll(cmd.Context(), o, args[:1])
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.force, "force", false, "wipe even the last passphrase and recovery key")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done")
+	f.StringVar(&o.backup, "header-backup-file", "", "back up the header to this new `FILE` first")
+	limitFlags(f, &o.limits)
+	return cmd
+}
+
+// planWipe plans a wipe and refuses it if the owner would be left with devices
+// only. Called as systemd's program it warns instead, since that one does it.
+func (a *app) planWipe(ctx context.Context, h *luks2.Header, s volume.Selection, force bool, keep ...int) (volume.WipePlan, error) {
+	plan, err := volume.PlanWipe(ctx, h, s, keep...)
+	if err != nil {
+		return plan, err
+	}
+	if plan.LosesHuman && !force {
+		if !a.original {
+			return plan, volume.ErrLastHuman
+		}
+		a.warn("%v: if the device that opens this volume fails, the data is lost", volume.ErrLastHuman)
+	}
+	return plan, nil
+}
+
+// wipe plans and carries out a wipe. Numbers without a keyslot are an error in
+// the end, but don't keep the others from being wiped.
+func (a *app) wipe(ctx context.Context, h *luks2.Header, s volume.Selection, force bool, keep ...int) error {
+	plan, err := a.planWipe(ctx, h, s, force, keep...)
+	if err != nil {
+		return err
+	}
+	if plan.None() && len(plan.Missing) == 0 {
+		a.say("No slots to remove.")
+		return nil
+	}
+	if !plan.None() {
+		if err := volume.Wipe(ctx, h, plan); err != nil {
+			return err
+		}
+	}
+	for _, slot := range plan.Slots {
+		a.say("Wiped slot %d.", slot.ID)
+	}
+	var missing []error
+	for _, id := range plan.Missing {
+		missing = append(missing, fmt.Errorf("wiping keyslot %d: %w", id, luks2.ErrNoKeyslot))
+	}
+	return errors.Join(missing...)
+}
+
+// showWipe prints the plan of a wipe.
+func (a *app) showWipe(plan volume.WipePlan) {
+	for _, slot := range plan.Slots {
+		fmt.Fprintf(a.out, "wipe keyslot %d (%s)\n", slot.ID, slot.Kind)
+	}
+	for _, id := range plan.Tokens {
+		fmt.Fprintf(a.out, "remove token %d\n", id)
+	}
+	for _, id := range plan.Missing {
+		a.warn("there is no keyslot %d", id)
+	}
+}
