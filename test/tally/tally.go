@@ -35,6 +35,7 @@ type tally struct {
 	red     map[string]bool // packages with a failed test
 	tests   map[string]int  // tests per package
 	skips   []string        // a line per skipped test
+	fails   []string        // names of what failed
 	ranAny  bool
 	endedOK bool
 }
@@ -105,6 +106,7 @@ func (t *tally) endTest(n name, action string) {
 	case "fail":
 		t.failed++
 		t.red[n.pkg] = true
+		t.fails = append(t.fails, n.String())
 		if !t.verbose {
 			fmt.Fprint(t.w, t.open[n])
 		}
@@ -135,6 +137,7 @@ func (t *tally) endPackage(n name, e event) {
 		}
 		if !t.red[n.pkg] {
 			t.failed++
+			t.fails = append(t.fails, n.String())
 		}
 		if !t.verbose {
 			fmt.Fprint(t.w, t.open[n])
@@ -157,7 +160,7 @@ func (t *tally) unended(pkg string) []name {
 	return names
 }
 
-// finish reports what never ended, the skips and the sums.
+// finish reports what never ended, then names skips and failures and prints the sums.
 func (t *tally) finish() {
 	for _, n := range slices.SortedFunc(maps.Keys(t.open), func(a, b name) int {
 		return strings.Compare(a.String(), b.String())
@@ -171,6 +174,9 @@ func (t *tally) finish() {
 	}
 	for _, s := range t.skips {
 		fmt.Fprintf(t.w, "skipped %s\n", s)
+	}
+	for _, f := range t.fails {
+		fmt.Fprintf(t.w, "failed %s\n", f)
 	}
 	fmt.Fprintf(t.w, "%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
 }

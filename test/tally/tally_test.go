@@ -24,7 +24,7 @@ func TestTally(t *testing.T) {
 		{"subtests count", ev("run", "p", "A", "") + ev("run", "p", "A/x", "") + ev("pass", "p", "A/x", "") +
 			ev("pass", "p", "A", "") + ev("pass", "p", "", ""), 2, 0, 0, "2 passed", ""},
 		{"failure shows its output", ev("run", "p", "A", "") + ev("output", "p", "A", "loud\n") + ev("fail", "p", "A", "") +
-			ev("fail", "p", "", ""), 0, 1, 0, "loud", ""},
+			ev("fail", "p", "", ""), 0, 1, 0, "loud\nfail p: 1 tests, 0.0 s\nfailed p A\n", ""},
 		{"skip gives its reason", ev("run", "p", "A", "") + ev("output", "p", "A", "=== RUN   A\n") +
 			ev("output", "p", "A", "    a_test.go:3: no peer\n") + ev("skip", "p", "A", "") + ev("pass", "p", "", ""),
 			0, 0, 1, "skipped p A: a_test.go:3: no peer", "RUN"},
