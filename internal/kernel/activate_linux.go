@@ -235,10 +235,6 @@ func (a *activation) explain(err error) error {
 	case errors.Is(err, unix.EBUSY):
 		major, minor, _ := DeviceNumber(a.data)
 		return fmt.Errorf("data device %s is %w%s", device, ErrBusy, because(a.m.users(major, minor, device)))
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EROFS), errors.Is(err, unix.EPERM):
-		if ro, roErr := ReadOnly(a.data); roErr == nil && ro && !a.table.ReadOnly {
-			return fmt.Errorf("data device %s is read-only: %w", device, err)
-		}
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("cipher %s is %w", a.table.Cipher, ErrUnsupported)
 	case errors.Is(err, unix.EINVAL):

@@ -53,7 +53,7 @@ func New(o Options) *Mapper {
 // Map makes the mapping and returns once its node below /dev/mapper can be
 // opened. The volume key passes through the kernel's keyring and is gone from
 // there on return; kernels older than 4.15 or so get it in the table. The caller
-// keeps and wipes key.
+// keeps and wipes key. On a read-only data device the mapping is read-only, too.
 //
 // Errors wrap [ErrExists], [ErrBusy], [ErrUnsupported], [ErrBadName], or what
 // opening the data device gave. After an error, a cancelled context included,
@@ -78,6 +78,12 @@ func (m *Mapper) makeMapping(ctx context.Context, name string, t luks2.Table, ke
 		return fmt.Errorf("opening data device %s: %w", t.Device, err)
 	}
 	defer data.Close()
+	if ro, err := ReadOnly(data); err != nil {
+		return err
+	} else if ro && !t.ReadOnly {
+		m.o.Log.Warn("the data device is read-only, so is the volume", "device", t.Device)
+		t.ReadOnly = true
+	}
 	ctl, err := m.openControl()
 	if err != nil {
 		return err
@@ -94,7 +100,8 @@ func (m *Mapper) makeMapping(ctx context.Context, name string, t luks2.Table, ke
 }
 
 // Mapped returns the UUID of the mapping, "" when there is none of that name.
-// UUIDs longer than 128 bytes were cut to that when the mapping was made.
+// UUIDs longer than 128 bytes were cut to that when the mapping was made, and
+// \xNN in one is read as the character that it stands for.
 func (m *Mapper) Mapped(_ context.Context, name string) (uuid string, err error) {
 	reply, err := m.status(name)
 	if errors.Is(err, unix.ENXIO) {
