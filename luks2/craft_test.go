@@ -14,7 +14,9 @@ import (
 
 // What the tests know of the binary header, apart from the code under test.
 const (
-	copySize    = 16 << 10 // of the base image
+	copySize    = 16 << 10            // of the base image
+	areaSize    = 64 << 10            // of its keyslots
+	baseSize    = 32<<10 + 3*areaSize // up to its data
 	fixedSize   = 4096
 	seqAt       = 16
 	labelAt     = 24
@@ -31,7 +33,8 @@ const (
 func baseImage(t testing.TB) []byte {
 	t.Helper()
 	baseOnce.Do(func() {
-		s, h, key := formatted(t, luks2.FormatOptions{Label: "base", UUID: "0b5c1c3e-6b1c-4a11-9d7e-1f2e3d4c5b6a"})
+		s, h, key := formatted(t, luks2.FormatOptions{Label: "base", UUID: "0b5c1c3e-6b1c-4a11-9d7e-1f2e3d4c5b6a",
+			Cipher: "aes-cbc-essiv:sha256", KeySize: 16, DataOffset: baseSize})
 		if _, err := h.AddSlot(t.Context(), key, text(t, "second"), luks2.SlotOptions{ID: 1, KDF: luks2.Minimal()}); err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +46,7 @@ func baseImage(t testing.TB) []byte {
 		if err := h.Commit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		base = contents(t, s)[:1<<20]
+		base = contents(t, s)[:baseSize]
 	})
 	if base == nil {
 		t.Fatal("no base image")

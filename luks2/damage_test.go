@@ -58,7 +58,7 @@ var brokenRules = []struct {
 	{"member twice", insert(`"config":{}`), `member "config" is given twice`},
 	{"member twice, escaped", insert(`"\u0063onfig":{}`), `member "config" is given twice`},
 	{"inner member twice", change{text: func(s string) string {
-		return strings.Replace(s, `"key_size":32`, `"key_size":32,"key_size":32`, 1)
+		return strings.Replace(s, `"key_size":16`, `"key_size":16,"key_size":16`, 1)
 	}}, `member "key_size" is given twice`},
 	{"NUL in a name", insert(`"a\u0000b":1`), "contains a NUL"},
 	{"33 levels", insert(`"a":` + nested(31)), "nested deeper than 32"},
@@ -86,13 +86,13 @@ var brokenRules = []struct {
 	{"no json_size", drop("config", "json_size"), "config.json_size: is missing"},
 	{"json_size other", put("8192", "config", "json_size"), "config.json_size: 8192 does not fit"},
 	{"json_size number", put(12288, "config", "json_size"), "config.json_size: is not a string"},
-	{"keyslots_size odd", put("1015809", "config", "keyslots_size"), "config.keyslots_size: 1015809 is not a multiple"},
+	{"keyslots_size odd", put("196609", "config", "keyslots_size"), "config.keyslots_size: 196609 is not a multiple"},
 	{"keyslots_size too large", put("134221824", "config", "keyslots_size"), "config.keyslots_size: 134221824 is over"},
 	{"keyslots_size negative", put("-4096", "config", "keyslots_size"), "config.keyslots_size: is not a decimal"},
-	{"keyslots_size with zeros", put("01015808", "config", "keyslots_size"), "config.keyslots_size: is not a decimal"},
+	{"keyslots_size with zeros", put("0196608", "config", "keyslots_size"), "config.keyslots_size: is not a decimal"},
 	{"keyslots_size of 20 digits", put("99999999999999999999", "config", "keyslots_size"), "config.keyslots_size: is not a decimal"},
 	{"keyslots_size of 64 bits", put("9223372036854775808", "config", "keyslots_size"), "config.keyslots_size: is not a decimal"},
-	{"keyslots_size too small", put("131072", "config", "keyslots_size"), "keyslots.1.area: lies outside"},
+	{"keyslots_size too small", put("65536", "config", "keyslots_size"), "keyslots.1.area: lies outside"},
 	{"flags", put(object{}, "config", "flags"), "config.flags: is not an array of strings"},
 	{"flags null", put(nil, "config", "flags"), "config.flags: is not an array of strings"},
 	{"requirements", put(list{}, "config", "requirements"), "config.requirements: is not an object"},
@@ -119,15 +119,15 @@ var brokenRules = []struct {
 	{"area type", put("datashift", "keyslots", "1", "area", "type"), `keyslots.1.area.type: "datashift" is unknown`},
 	{"area encryption", drop("keyslots", "1", "area", "encryption"), "keyslots.1.area.encryption: is missing"},
 	{"area key size 0", put(0, "keyslots", "1", "area", "key_size"), "keyslots.1.area.key_size: 0 is out of range"},
-	{"area offset odd", put("163841", "keyslots", "1", "area", "offset"), "keyslots.1.area.offset: 163841 is not a multiple of 4096"},
-	{"area size odd", put("131073", "keyslots", "1", "area", "size"), "keyslots.1.area.size: 131073 is not a multiple of 4096"},
-	{"area size small", put("126976", "keyslots", "1", "area", "size"), "keyslots.1.area.size: 126976 is too small"},
+	{"area offset odd", put("98305", "keyslots", "1", "area", "offset"), "keyslots.1.area.offset: 98305 is not a multiple of 4096"},
+	{"area size odd", put("65537", "keyslots", "1", "area", "size"), "keyslots.1.area.size: 65537 is not a multiple of 4096"},
+	{"area size small", put("61440", "keyslots", "1", "area", "size"), "keyslots.1.area.size: 61440 is too small"},
 	{"area in the header", put("28672", "keyslots", "0", "area", "offset"), "keyslots.0.area: lies outside"},
 	{"area at 0", put("0", "keyslots", "0", "area", "offset"), "keyslots.0.area: lies outside"},
-	{"area behind the end", put("921600", "keyslots", "1", "area", "offset"), "keyslots.1.area: lies outside"},
+	{"area behind the end", put("167936", "keyslots", "1", "area", "offset"), "keyslots.1.area: lies outside"},
 	{"area far away", put("9223372036854771712", "keyslots", "1", "area", "offset"), "keyslots.1.area: lies outside"},
 	{"area of no size", put(object{"type": "z", "key_size": 0, "area": object{"offset": "32768", "size": "0"}}, "keyslots", "2"), "keyslots.2.area: lies outside"},
-	{"areas overlap", put("159744", "keyslots", "1", "area", "offset"), "keyslots.1.area: overlaps that of keyslot 0"},
+	{"areas overlap", put("94208", "keyslots", "1", "area", "offset"), "keyslots.1.area: overlaps that of keyslot 0"},
 	{"area inside another of unknown type", put(object{"type": "z", "key_size": 0, "area": object{"offset": "36864", "size": "4096"}}, "keyslots", "2"), "keyslots.2.area: overlaps that of keyslot 0"},
 	{"no af", drop("keyslots", "1", "af"), "keyslots.1.af: is missing"},
 	{"af type", put("none", "keyslots", "1", "af", "type"), `keyslots.1.af.type: "none" is unknown`},
@@ -173,8 +173,8 @@ var brokenRules = []struct {
 	{"segments empty", both(put(object{}, "segments"), put(list{}, "digests", "0", "segments")), "segments: there is none"},
 	{"segment gap", put(segment("4194304", "dynamic"), "segments", "2"), "segments.1: is missing"},
 	{"segment type", drop("segments", "0", "type"), "segments.0.type: is missing"},
-	{"segment offset odd", put("1048577", "segments", "0", "offset"), "segments.0.offset: 1048577 is not a multiple of 512"},
-	{"segment in the header", put("1048064", "segments", "0", "offset"), "segments.0.offset: lies inside the header"},
+	{"segment offset odd", put("229377", "segments", "0", "offset"), "segments.0.offset: 229377 is not a multiple of 512"},
+	{"segment in the header", put("228864", "segments", "0", "offset"), "segments.0.offset: lies inside the header"},
 	{"segment size 0", put("0", "segments", "0", "size"), "segments.0.size: is zero"},
 	{"segment size odd", put("513", "segments", "0", "size"), "segments.0.size: 513 is not a multiple of 512"},
 	{"segment size no number", put("all", "segments", "0", "size"), "segments.0.size: is not a decimal"},
@@ -187,7 +187,7 @@ var brokenRules = []struct {
 	{"segment flags", put("x", "segments", "0", "flags"), "segments.0.flags: is not an array"},
 	{"integrity", put("hmac(sha256)", "segments", "0", "integrity"), "segments.0.integrity: is not an object"},
 	{"segments overlap", both(
-		both(put("1048576", "segments", "0", "size"), put(segment("1572864", "dynamic"), "segments", "1")),
+		both(put("1048576", "segments", "0", "size"), put(segment("1024000", "dynamic"), "segments", "1")),
 		put(list{"0", "1"}, "digests", "0", "segments")), "segments.1: overlaps segment 0"},
 	{"segment behind a dynamic one", both(
 		put(segment("4194304", "dynamic"), "segments", "1"),
@@ -278,7 +278,7 @@ func TestRefusals(t *testing.T) {
 		{"requirement", put(object{"mandatory": list{"time-travel"}}, "config", "requirements"), all, luks2.ErrUnsupported, `the header requires "time-travel"`},
 		{"online reencryption", put(object{"mandatory": list{"online-reencrypt-v2"}}, "config", "requirements"), all, luks2.ErrUnsupported, `requires "online-reencrypt-v2"`},
 		{"reencrypt keyslot", put(object{"type": "reencrypt", "key_size": 1, "mode": "reencrypt", "direction": "forward",
-			"area": object{"type": "none", "offset": "294912", "size": "4096"}}, "keyslots", "2"), all, luks2.ErrUnsupported, "keyslot 2 belongs to a reencryption"},
+			"area": object{"type": "none", "offset": "163840", "size": "4096"}}, "keyslots", "2"), all, luks2.ErrUnsupported, "keyslot 2 belongs to a reencryption"},
 		{"segment in reencryption", put(list{"in-reencryption"}, "segments", "0", "flags"), all, luks2.ErrUnsupported, "segment 0 belongs to a reencryption"},
 		{"backup segment", backup, all, luks2.ErrUnsupported, "segment 1 belongs to a reencryption"},
 		{"two segments", two, []act{segmentOf, read}, luks2.ErrUnsupported, "2 segments, only one"},
@@ -404,7 +404,9 @@ func TestTruncated(t *testing.T) {
 			t.Errorf("%d bytes, size unknown: %v", n, err)
 			continue
 		}
-		if _, err := h.VolumeKey(t.Context(), 1, text(t, "second")); n < 294912 && !errors.Is(err, io.ErrUnexpectedEOF) {
+		key, err := h.VolumeKey(t.Context(), 1, text(t, "second"))
+		key.Wipe()
+		if whole := n >= 32<<10+areaSize+4000*16; whole != (err == nil) || !whole && !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d bytes, opening a keyslot: %v", n, err)
 		}
 	}
@@ -467,6 +469,9 @@ func TestProbing(t *testing.T) {
 			t.Errorf("header of %d bytes, want %d", h.Size(), size)
 		}
 		for _, junk := range [][]byte{make([]byte, fixedSize), bytes.Repeat([]byte{0xa5}, fixedSize)} {
+			if junk[0] == 0 && size > 64<<10 {
+				continue
+			}
 			if _, err := s.WriteAt(junk, 0); err != nil {
 				t.Fatal(err)
 			}

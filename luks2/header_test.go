@@ -85,7 +85,9 @@ func sameMetadata(t *testing.T, h *luks2.Header, dump string) {
 
 func TestFormatAndSlots(t *testing.T) {
 	t.Parallel()
-	for _, kdf := range []luks2.KDF{
+	ciphers := []string{"", "aes-xts-plain64", "twofish-xts-plain64", "aes-cbc-essiv:sha256", "aes-cbc-essiv:sha256", ""}
+	keySizes := []int{0, 64, 64, 32, 16, 0}
+	for i, kdf := range []luks2.KDF{
 		cheap,
 		{Type: luks2.Argon2i, Time: 4, Memory: 64, CPUs: 2},
 		{Type: luks2.PBKDF2, Hash: "sha1", Iterations: 1000},
@@ -93,36 +95,32 @@ func TestFormatAndSlots(t *testing.T) {
 		{Type: luks2.PBKDF2, Hash: "sha384", Iterations: 1000},
 		luks2.Minimal(),
 	} {
-		for _, cipher := range []struct {
-			name string
-			size int
-		}{{"", 0}, {"aes-xts-plain64", 64}, {"aes-cbc-essiv:sha256", 32}, {"aes-cbc-essiv:sha256", 16}, {"twofish-xts-plain64", 64}} {
-			s, h, key := formatted(t, luks2.FormatOptions{Label: "top", SectorSize: 4096})
-			pass := text(t, "second")
-			id, err := h.AddSlot(t.Context(), key, pass, luks2.SlotOptions{
-				ID: luks2.AnySlot, KDF: kdf, Encryption: cipher.name, KeySize: cipher.size})
-			if err != nil || id != 1 {
-				t.Fatalf("%v %v: adding: %d, %v", kdf, cipher, id, err)
+		name := kdf.String() + " " + ciphers[i]
+		s, h, key := formatted(t, luks2.FormatOptions{Label: "top", SectorSize: 4096})
+		pass := text(t, "second")
+		id, err := h.AddSlot(t.Context(), key, pass, luks2.SlotOptions{
+			ID: luks2.AnySlot, KDF: kdf, Encryption: ciphers[i], KeySize: keySizes[i]})
+		if err != nil || id != 1 {
+			t.Fatalf("%s: adding: %d, %v", name, id, err)
+		}
+		// Not yet written, but it opens from memory.
+		if err := h.Opens(t.Context(), id, pass, key); err != nil {
+			t.Error(err)
+		}
+		if err := h.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h = reopen(t, s)
+		for slot, pass := range []string{"first", "second"} {
+			if err := h.Opens(t.Context(), slot, text(t, pass), key); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
-			// Not yet written, but it opens from memory.
-			if err := h.Opens(t.Context(), id, pass, key); err != nil {
-				t.Error(err)
-			}
-			if err := h.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			h = reopen(t, s)
-			for slot, pass := range []string{"first", "second"} {
-				if err := h.Opens(t.Context(), slot, text(t, pass), key); err != nil {
-					t.Errorf("%v %v: %v", kdf, cipher, err)
-				}
-			}
-			if err := h.Opens(t.Context(), 1, text(t, "first"), key); !errors.Is(err, luks2.ErrPassphrase) {
-				t.Errorf("wrong passphrase: %v", err)
-			}
-			if h.SeqID() != 3 || h.Label() != "top" || h.Damage() != nil {
-				t.Errorf("sequence %d, label %q, damage %v", h.SeqID(), h.Label(), h.Damage())
-			}
+		}
+		if err := h.Opens(t.Context(), 1, text(t, "first"), key); !errors.Is(err, luks2.ErrPassphrase) {
+			t.Errorf("wrong passphrase: %v", err)
+		}
+		if h.SeqID() != 3 || h.Label() != "top" || h.Damage() != nil {
+			t.Errorf("sequence %d, label %q, damage %v", h.SeqID(), h.Label(), h.Damage())
 		}
 	}
 }

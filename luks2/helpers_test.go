@@ -60,7 +60,9 @@ func formatted(t testing.TB, o luks2.FormatOptions) (*luks2.Memory, *luks2.Heade
 	if o.DataOffset == 0 {
 		o.DataOffset = 1 << 20
 	}
-	o.KeySize = 32
+	if o.KeySize == 0 {
+		o.KeySize = 32
+	}
 	o.Fast = true
 	if o.KDF.Type == "" {
 		o.KDF = cheap
