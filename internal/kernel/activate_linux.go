@@ -97,10 +97,24 @@ func (a *activation) run(ctx context.Context) (err error) {
 			err = errors.Join(err, a.undo(ctx))
 		}
 	}()
+	if err := a.checkFree(); err != nil {
+		return a.explain(err)
+	}
 	if err := a.load(ringed); err != nil {
 		return a.explain(err)
 	}
 	return a.resume(ctx)
+}
+
+// checkFree refuses a data device that is mounted or mapped already, as
+// libcryptsetup does: device-mapper itself lets mappings share a device, and
+// two of them over the same data would each have a cache of their own.
+func (a *activation) checkFree() error {
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", a.data.Fd()), os.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return bare(err)
+	}
+	return f.Close()
 }
 
 // fitKernel asks how able the kernel's dm-crypt is, drops options that it does

@@ -17,11 +17,11 @@ import (
 // file system of path lives. The error wraps [ErrNotFound] when it lives on
 // something else.
 func (m *Mapper) Backing(path string) (device string, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
+	dev, err := m.fileSystemDevice(path)
+	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
-	dir := filepath.Join(m.o.Sys, "dev/block", fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev)))
+	dir := filepath.Join(m.o.Sys, "dev/block", dev)
 	uuid, err := os.ReadFile(filepath.Join(dir, "dm/uuid"))
 	if err != nil || !strings.HasPrefix(string(uuid), "CRYPT-LUKS2-") {
 		return "", fmt.Errorf("%s is not on a LUKS2 volume: %w", path, ErrNotFound)
@@ -33,10 +33,29 @@ func (m *Mapper) Backing(path string) (device string, err error) {
 	return filepath.Join(m.o.Dev, slaves[0].Name()), nil
 }
 
-// Device is a block device with its other names.
-type Device struct {
-	Node  string
-	Links []string
+// fileSystemDevice returns the number of the device below a path. btrfs and its
+// like show numbers of their own; there the mount table names the device.
+func (m *Mapper) fileSystemDevice(path string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return "", err
+	}
+	if unix.Major(st.Dev) == 0 {
+		path, err := filepath.EvalSymlinks(path)
+		if err != nil {
+			return "", err
+		}
+		table, err := os.Open(filepath.Join(m.o.Proc, "self/mountinfo"))
+		if err != nil {
+			return "", err
+		}
+		defer table.Close()
+		var source unix.Stat_t
+		if err := unix.Stat(mountSource(table, path), &source); err == nil && source.Mode&unix.S_IFMT == unix.S_IFBLK {
+			st.Dev = source.Rdev
+		}
+	}
+	return number(unix.Major(st.Dev), unix.Minor(st.Dev)), nil
 }
 
 // LUKSDevices returns the block devices that hold LUKS volumes: those that udev

@@ -105,15 +105,7 @@ func TestUsers(t *testing.T) {
 		"sys/dev/block/253:0/holders/dm-3/dm/name": "vg-my\\x20root\n",
 		"sys/dev/block/253:0/holders/md0/uevent":   "",
 	}
-	for name, text := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	plant(t, dir, files)
 	got := m.lastingUsers(message{dev: 253 << 8}, "data")
 	for _, want := range []string{"mounted at /mnt", "mounted at /srv/my disk", "used by vg-my root", "used by md0"} {
 		if !strings.Contains(because(got), want) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -128,7 +129,8 @@ func (m *Mapper) status(name string) (message, error) {
 
 // Unmap removes the mapping and its node. Somebody who only probes the device
 // is waited for; a mounted or otherwise used one gives [ErrBusy] with the user
-// named. Without such a mapping the error wraps [ErrNotFound].
+// named. Without such a mapping the error wraps [ErrNotFound], and mappings that
+// are no encrypted volumes, those of LVM for one, are left alone.
 func (m *Mapper) Unmap(ctx context.Context, name string) error {
 	if err := m.removeMapping(ctx, name); err != nil {
 		return fmt.Errorf("unmapping %s: %w", name, err)
@@ -146,5 +148,18 @@ func (m *Mapper) removeMapping(ctx context.Context, name string) error {
 		return err
 	}
 	defer ctl.Close()
+	status, err := ctl.call(unix.DM_DEV_STATUS, message{name: node})
+	if errors.Is(err, unix.ENXIO) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(status.uuid, "CRYPT-") {
+		return errors.New("it is a mapping, but no encrypted volume")
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return m.remove(ctx, ctl, message{name: node}, node)
 }

@@ -3,28 +3,56 @@ package kernel
 import (
 	"bufio"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 )
 
-// mountPoints returns where the device of number MAJOR:MINOR is mounted,
-// according to the text of /proc/self/mountinfo. Filesystems that span devices
-// show a number of their own; those are found by the node that was mounted.
+// mount is a line of /proc/self/mountinfo.
+type mount struct{ number, point, source string }
+
+// mounts reads the text of /proc/self/mountinfo, each line as
+// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE OPTIONS.
+func mounts(mountinfo io.Reader) iter.Seq[mount] {
+	return func(yield func(mount) bool) {
+		for lines := bufio.NewScanner(mountinfo); lines.Scan(); {
+			before, after, _ := strings.Cut(lines.Text(), " - ")
+			fields, source := strings.Fields(before), strings.Fields(after)
+			if len(fields) < 5 || len(source) < 2 {
+				continue
+			}
+			if !yield(mount{fields[2], unoctal(fields[4]), unoctal(source[1])}) {
+				return
+			}
+		}
+	}
+}
+
+// mountPoints returns where the device of number MAJOR:MINOR is mounted.
+// Filesystems that span devices show a number of their own; those are found by
+// the node that was mounted.
 func mountPoints(mountinfo io.Reader, number string, nodes ...string) []string {
 	var points []string
-	lines := bufio.NewScanner(mountinfo)
-	for lines.Scan() {
-		// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [TAG...] - TYPE SOURCE ...
-		before, after, _ := strings.Cut(lines.Text(), " - ")
-		fields, source := strings.Fields(before), strings.Fields(after)
-		if len(fields) < 5 {
-			continue
-		}
-		if fields[2] == number || len(source) > 1 && slices.Contains(nodes, unoctal(source[1])) {
-			points = append(points, unoctal(fields[4]))
+	for m := range mounts(mountinfo) {
+		if m.number == number || slices.Contains(nodes, m.source) {
+			points = append(points, m.point)
 		}
 	}
 	return points
+}
+
+// mountSource returns what is mounted where path lies, "" when that is nowhere.
+// path is absolute and without links. Of mounts on the same point the last
+// one counts.
+func mountSource(mountinfo io.Reader, path string) string {
+	best, source := -1, ""
+	for m := range mounts(mountinfo) {
+		below := strings.HasPrefix(path, strings.TrimSuffix(m.point, "/")+"/") || path == m.point
+		if below && len(m.point) >= best {
+			best, source = len(m.point), m.source
+		}
+	}
+	return source
 }
 
 // unoctal undoes the kernel's \NNN for blanks and backslashes.

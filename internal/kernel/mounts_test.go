@@ -32,6 +32,24 @@ func TestMountPoints(t *testing.T) {
 	}
 }
 
+func TestMountSource(t *testing.T) {
+	t.Parallel()
+	const more = "40 22 0:60 / /mnt rw - btrfs /dev/mapper/over rw\n"
+	for path, want := range map[string]string{
+		"/":                     "/dev/vda",
+		"/mntx":                 "/dev/vda",
+		"/mnt":                  "/dev/mapper/over",
+		"/mnt/a/b":              "/dev/mapper/over",
+		"/srv/my disk":          "/dev/mapper/data",
+		"/pool/sub":             `/dev/mapper/my\x20pool`,
+		"relative to no mount.": "",
+	} {
+		if got := mountSource(strings.NewReader(mountinfo+more), path); got != want {
+			t.Errorf("%s lies on %q, want %q", path, got, want)
+		}
+	}
+}
+
 func FuzzMountPoints(f *testing.F) {
 	f.Add(mountinfo, "253:0")
 	f.Fuzz(func(t *testing.T, table, number string) {

@@ -43,6 +43,12 @@ func (m *Mapper) AttachLoop(string, bool) (string, func() error, error) {
 	return "", nil, ErrUnsupported
 }
 
+// Backing returns [ErrUnsupported].
+func (m *Mapper) Backing(string) (string, error) { return "", ErrUnsupported }
+
+// LUKSDevices returns [ErrUnsupported].
+func (m *Mapper) LUKSDevices() ([]Device, error) { return nil, ErrUnsupported }
+
 // Size returns the length of a regular file.
 func Size(f *os.File) (int64, error) {
 	info, err := f.Stat()

@@ -318,6 +318,42 @@ func TestKernelErrors(t *testing.T) {
 	nothingLeft(t)
 }
 
+// The device below a path is found on any file system, and LUKS volumes are
+// told from others.
+func TestKernelDevices(t *testing.T) {
+	dev, other := disk(t), disk(t)
+	v := format(t, dev, "--type=luks2")
+	node := run(t, "realpath", dev)
+	m := mapper(t, kernel.Options{})
+	v.mapTo(t, m, "found", luks2.Activation{})
+	run(t, "mkfs.ext4", "-q", "/dev/mapper/found")
+	dir := t.TempDir()
+	run(t, "mount", "/dev/mapper/found", dir)
+	if got, err := m.Backing(dir); err != nil || got != node {
+		t.Errorf("Backing: %q, %v; want %q", got, err, node)
+	}
+	run(t, "umount", dir)
+	for _, path := range []string{dir, "/proc"} {
+		if got, err := m.Backing(path); !errors.Is(err, kernel.ErrNotFound) {
+			t.Errorf("Backing of %s: %q, %v", path, got, err)
+		}
+	}
+	unmap(t, m, "found")
+	run(t, "udevadm", "settle")
+	list, err := m.LUKSDevices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(list, func(d kernel.Device) bool { return d.Node == node })
+	if at < 0 || !slices.Contains(list[at].Links, dev) {
+		t.Errorf("%s is not in the list with its name: %v", node, list)
+	}
+	if slices.ContainsFunc(list, func(d kernel.Device) bool { return d.Node == run(t, "realpath", other) }) {
+		t.Errorf("an empty disk is in the list: %v", list)
+	}
+	nothingLeft(t)
+}
+
 // A device on top of the volume is named.
 func TestKernelBusyStack(t *testing.T) {
 	v := format(t, disk(t))
@@ -327,6 +363,9 @@ func TestKernelBusyStack(t *testing.T) {
 	err := m.Unmap(t.Context(), "lower")
 	if !errors.Is(err, kernel.ErrBusy) || !strings.Contains(err.Error(), "used by upper") {
 		t.Error(err)
+	}
+	if err := m.Unmap(t.Context(), "upper"); err == nil || !strings.Contains(err.Error(), "no encrypted volume") {
+		t.Errorf("another's mapping: %v", err)
 	}
 	run(t, "dmsetup", "remove", "--retry", "upper")
 	unmap(t, m, "lower")
