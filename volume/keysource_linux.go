@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -36,13 +37,22 @@ type KeySource struct {
 // Read returns the key, newline and all. The caller wipes it. A file that is a
 // socket is connected to and read to its end.
 func (k KeySource) Read(ctx context.Context) (*secret.Bytes, error) {
+	key, err := k.read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("key file %s: %w", k.Path, err)
+	}
+	return key, nil
+}
+
+// read is Read with errors that leave it to the caller to name the file.
+func (k KeySource) read(ctx context.Context) (*secret.Bytes, error) {
 	// Without blocking: a named pipe without a writer must not hang.
 	f, err := os.OpenFile(k.Path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if errors.Is(err, unix.ENXIO) {
 		return k.readSocket(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the key: %w", err)
+		return nil, withoutPath(err)
 	}
 	defer f.Close()
 	key, err := k.readFile(f)
@@ -51,7 +61,15 @@ func (k KeySource) Read(ctx context.Context) (*secret.Bytes, error) {
 			k.warn(fmt.Sprintf("erasing the key file: %v", gone))
 		}
 	}
-	return key, err
+	return key, withoutPath(err)
+}
+
+// withoutPath takes away what the caller says anyway.
+func withoutPath(err error) error {
+	if p, ok := err.(*fs.PathError); ok {
+		return p.Err
+	}
+	return err
 }
 
 func (k KeySource) warn(text string) {
@@ -63,37 +81,29 @@ func (k KeySource) warn(text string) {
 func (k KeySource) readFile(f *os.File) (*secret.Bytes, error) {
 	st, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("reading the key: %w", err)
+		return nil, err
 	}
 	if st.IsDir() {
-		return nil, fmt.Errorf("reading the key: %s is a directory", k.Path)
+		return nil, unix.EISDIR
 	}
 	if st.Mode().IsRegular() && st.Mode().Perm()&0o004 != 0 {
 		k.warn(fmt.Sprintf("key file %s can be read by everybody", k.Path))
 	}
 	if k.Offset > 0 {
 		if _, err := f.Seek(k.Offset, io.SeekStart); err != nil {
-			return nil, fmt.Errorf("reading the key: %w", err)
+			return nil, err
 		}
 	}
 	if k.Size > MaxKeySize {
-		return nil, fmt.Errorf("reading the key: %d bytes are asked for, at most %d are allowed", k.Size, MaxKeySize)
+		return nil, fmt.Errorf("%d bytes are asked for, at most %d are allowed", k.Size, MaxKeySize)
 	}
 	if k.Size == 0 {
-		return k.readAll(f)
+		return secret.ReadAll(f, MaxKeySize)
 	}
 	key := secret.New(int(k.Size))
 	if _, err := io.ReadFull(f, key.Reveal()); err != nil {
 		key.Wipe()
-		return nil, fmt.Errorf("reading %d bytes of the key from %s: %w", k.Size, k.Path, err)
-	}
-	return key, nil
-}
-
-func (k KeySource) readAll(r io.Reader) (*secret.Bytes, error) {
-	key, err := secret.ReadAll(r, MaxKeySize)
-	if err != nil {
-		return nil, fmt.Errorf("reading the key from %s: %w", k.Path, err)
+		return nil, fmt.Errorf("reading %d bytes: %w", k.Size, err)
 	}
 	return key, nil
 }
@@ -103,14 +113,14 @@ func (k KeySource) readAll(r io.Reader) (*secret.Bytes, error) {
 // "AF_UNIX key files".
 func (k KeySource) readSocket(ctx context.Context) (*secret.Bytes, error) {
 	if k.Offset > 0 {
-		return nil, fmt.Errorf("reading the key: %s is a socket, which has no offset", k.Path)
+		return nil, errors.New("a socket has no offset")
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("reading the key: %w", err)
+		return nil, err
 	}
 	if err := k.connect(fd); err != nil {
-		return nil, errors.Join(fmt.Errorf("reading the key from the socket %s: %w", k.Path, err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("connecting to the socket: %w", err), unix.Close(fd))
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
@@ -119,7 +129,7 @@ func (k KeySource) readSocket(ctx context.Context) (*secret.Bytes, error) {
 	defer f.Close()
 	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	key, err := k.readAll(f)
+	key, err := secret.ReadAll(f, MaxKeySize)
 	if ctx.Err() != nil {
 		key.Wipe()
 		return nil, ctx.Err()

@@ -2,7 +2,6 @@ package volume
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -61,12 +60,21 @@ func slotKind(h *luks2.Header, keyslot int) Kind {
 // its keyslots.
 var ErrHomed = errors.New("the volume is managed by systemd-homed")
 
-// checkOurs refuses to change volumes that somebody else keeps the books of.
-func checkOurs(h *luks2.Header) error {
+// CheckOwner returns [ErrHomed] for volumes that somebody else keeps the books
+// of.
+func CheckOwner(h *luks2.Header) error {
 	for _, t := range h.Tokens() {
 		if t.Type == "systemd-homed" {
 			return ErrHomed
 		}
+	}
+	return nil
+}
+
+// checkOurs refuses to change what is not ours to change.
+func checkOurs(h *luks2.Header) error {
+	if err := CheckOwner(h); err != nil {
+		return err
 	}
 	return h.Usable()
 }
@@ -112,8 +120,5 @@ func SetName(h *luks2.Header, keyslot int, name string) error {
 		return err
 	}
 	k.Note.Name = name
-	if err := h.SetNote(keyslot, k.Note); err != nil {
-		return fmt.Errorf("naming keyslot %d: %w", keyslot, err)
-	}
-	return nil
+	return h.SetNote(keyslot, k.Note)
 }

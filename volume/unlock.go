@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,8 @@ import (
 var ErrTries = errors.New("too many attempts")
 
 // A Method is one way to the volume key. Implementations report what is wrong
-// with an error wrapping [ErrNext] when another attempt or method may do
-// better; any other error ends the unlocking.
+// with an error that is [ErrNext], made by [Next], when another attempt or
+// method may do better; any other error ends the unlocking.
 type Method interface {
 	// Name is for messages, "key file /etc/x.key".
 	Name() string
@@ -33,14 +34,23 @@ type Key struct {
 	Volume  *secret.Bytes
 }
 
-// ErrNext is wrapped by errors after which the next attempt may succeed.
-var ErrNext = errors.New("not unlocked")
+// ErrNext marks errors after which the next attempt may succeed.
+var ErrNext = errors.New("the next attempt may succeed")
+
+// Next marks an error as [ErrNext] and leaves its text as it is.
+func Next(err error) error { return next{err} }
+
+type next struct{ error }
+
+func (n next) Unwrap() error        { return n.error }
+func (n next) Is(target error) bool { return target == ErrNext }
 
 // UnlockOptions limits an unlock.
 type UnlockOptions struct {
 	Tries   int // attempts over all methods; 0 is without end
 	Keyslot int // the only slot to try; luks2.AnySlot for all
-	// Failed is told of every failed attempt, as it happens; may be nil.
+	// Failed is told of a failed attempt before another is made; the last one
+	// is in the error that [Unlock] returns. May be nil.
 	Failed func(method string, err error)
 }
 
@@ -70,13 +80,19 @@ func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o
 	}
 	queue := slices.Clone(methods)
 	slices.SortStableFunc(queue, func(a, b Method) int { return rank(a) - rank(b) })
-	failed := &UnlockError{}
+	failed, before := &UnlockError{}, ""
 	for try, n := 0, 0; len(queue) > 0; try++ {
 		if o.Tries > 0 && try == o.Tries {
-			failed.Reasons = append(failed.Reasons, ErrTries)
+			if o.Tries > 1 {
+				failed.Reasons = append(failed.Reasons, ErrTries)
+			}
 			break
 		}
 		m := queue[0]
+		if try > 0 && o.Failed != nil {
+			o.Failed(before, failed.Reasons[try-1])
+		}
+		before = m.Name()
 		key, done, err := m.VolumeKey(ctx, h, ask, n)
 		if err == nil {
 			return key, nil
@@ -88,9 +104,6 @@ func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o
 		failed.Reasons = append(failed.Reasons, err)
 		if !errors.Is(err, ErrNext) {
 			break
-		}
-		if o.Failed != nil {
-			o.Failed(m.Name(), err)
 		}
 		n++
 		if done {
@@ -117,8 +130,19 @@ func open(ctx context.Context, h *luks2.Header, keyslot int, pass *secret.Bytes)
 		return Key{id, key}, err
 	}
 	key, err := h.VolumeKey(ctx, keyslot, pass)
+	if errors.Is(err, luks2.ErrPassphrase) {
+		err = wrongFor(keyslot)
+	}
 	return Key{keyslot, key}, err
 }
+
+// wrongFor is [luks2.ErrPassphrase] for the one keyslot that was to be tried.
+type wrongFor int
+
+func (w wrongFor) Error() string {
+	return fmt.Sprintf("keyslot %d does not open with this passphrase", int(w))
+}
+func (wrongFor) Is(target error) bool { return target == luks2.ErrPassphrase }
 
 // Open finds the volume key for what a person typed, as it is or, should that
 // not open, as the recovery key that may be meant. keyslot may be luks2.AnySlot.
@@ -141,7 +165,7 @@ func Open(ctx context.Context, h *luks2.Header, keyslot int, typed *secret.Bytes
 
 // Passphrase asks for passphrases or recovery keys.
 type Passphrase struct {
-	Question Question // the message is made by [PromptFor] if empty
+	Question Question // %s in the message becomes what the volume can be opened with
 	Keyslot  int      // luks2.AnySlot for all
 }
 
@@ -161,9 +185,7 @@ func (p Passphrase) VolumeKey(ctx context.Context, h *luks2.Header, ask Asker, n
 	}
 	q := p.Question
 	q.Attempt = n
-	if strings.Contains(q.Message, "%s") {
-		q.Message = strings.Replace(q.Message, "%s", what, 1)
-	}
+	q.Message = strings.Replace(q.Message, "%s", what, 1)
 	a, err := ask.Ask(ctx, q)
 	if err != nil {
 		return Key{}, true, err
@@ -180,9 +202,9 @@ func (p Passphrase) VolumeKey(ctx context.Context, h *luks2.Header, ask Asker, n
 		}
 	}
 	if a.From == FromEnvironment {
-		return Key{}, true, fmt.Errorf("from the environment variable %s: %w", q.Env, err)
+		return Key{}, true, fmt.Errorf("from $%s: %w", q.Env, err)
 	}
-	return Key{}, false, fmt.Errorf("%w: %w", ErrNext, err)
+	return Key{}, false, Next(err)
 }
 
 // wanted says what a person can type for this volume, "" for nothing.
@@ -227,7 +249,7 @@ func (e Empty) VolumeKey(ctx context.Context, h *luks2.Header, _ Asker, _ int) (
 // nextIfWrong lets the next method try after a wrong passphrase.
 func nextIfWrong(err error) error {
 	if errors.Is(err, luks2.ErrPassphrase) {
-		return fmt.Errorf("%w: %w", ErrNext, err)
+		return Next(err)
 	}
 	return err
 }
@@ -248,12 +270,15 @@ func (KeyFile) Silent() bool { return true }
 
 // VolumeKey reads the key and tries it as it is. It makes one attempt.
 func (k KeyFile) VolumeKey(ctx context.Context, h *luks2.Header, _ Asker, _ int) (Key, bool, error) {
-	pass, err := k.Source.Read(ctx)
+	pass, err := k.Source.read(ctx)
 	if err != nil {
-		return Key{}, true, fmt.Errorf("%w: %w", ErrNext, err)
+		return Key{}, true, Next(err)
 	}
 	defer pass.Wipe()
 	key, err := open(ctx, h, k.Keyslot, pass)
+	if errors.Is(err, luks2.ErrPassphrase) && bytes.HasSuffix(pass.Reveal(), []byte("\n")) {
+		err = fmt.Errorf("%w; it ends with a newline, which counts", err)
+	}
 	return key, true, nextIfWrong(err)
 }
 
@@ -299,7 +324,7 @@ func (k Keyring) VolumeKey(ctx context.Context, h *luks2.Header, _ Asker, _ int)
 			reasons = append(reasons, fmt.Errorf("token %d: %w", t.ID, err))
 		}
 	}
-	return Key{}, true, fmt.Errorf("%w: %w", ErrNext, errors.Join(reasons...))
+	return Key{}, true, Next(errors.Join(reasons...))
 }
 
 // HasKeyring tells whether the header names keys of the kernel's keyring.

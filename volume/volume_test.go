@@ -362,6 +362,50 @@ func TestUnlock(t *testing.T) {
 	}
 }
 
+// TestUnlockTellsOnce reads what a person is told: each failure before the next
+// attempt, and the reasons in the end.
+func TestUnlockTellsOnce(t *testing.T) {
+	t.Parallel()
+	_, h, _ := newVolume(t)
+	dir := t.TempDir()
+	line := filepath.Join(dir, "line")
+	if err := os.WriteFile(line, []byte("first\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keyFile := func(path string, slot int) volume.Method {
+		return volume.KeyFile{Keyslot: slot, Source: volume.KeySource{Path: path}}
+	}
+	wrong := "no keyslot opens with this passphrase"
+	for _, c := range []struct {
+		name    string
+		methods []volume.Method
+		ask     *script
+		tries   int
+		told    []string
+		err     string
+	}{
+		{"one try", []volume.Method{passphrase()}, &script{answers: []string{"x"}}, 1, nil, "passphrase: " + wrong},
+		{"two tries", []volume.Method{passphrase()}, &script{answers: []string{"x", "y"}}, 2,
+			[]string{"passphrase: " + wrong}, "passphrase: " + wrong + "; too many attempts"},
+		{"environment", []volume.Method{passphrase()}, &script{answers: []string{"x"}, from: volume.FromEnvironment}, 3, nil,
+			"passphrase: from $PASSWORD: " + wrong},
+		{"key file", []volume.Method{keyFile(dir+"/none", luks2.AnySlot), keyFile(line, luks2.AnySlot)}, nil, 3,
+			[]string{"key file none: no such file or directory"},
+			"key file none: no such file or directory; key file line: " + wrong + "; it ends with a newline, which counts"},
+		{"one keyslot", []volume.Method{keyFile(line, 0)}, nil, 1, nil,
+			"key file line: keyslot 0 does not open with this passphrase; it ends with a newline, which counts"},
+		{"empty", []volume.Method{volume.Empty{Keyslot: luks2.AnySlot}}, nil, 1, nil, "empty passphrase: " + wrong},
+	} {
+		var told []string
+		short := func(err error) string { return strings.ReplaceAll(err.Error(), dir+"/", "") }
+		_, err := volume.Unlock(t.Context(), h, c.methods, c.ask, volume.UnlockOptions{Tries: c.tries, Keyslot: luks2.AnySlot,
+			Failed: func(_ string, err error) { told = append(told, short(err)) }})
+		if err == nil || short(err) != c.err || !slices.Equal(told, c.told) {
+			t.Errorf("%s: told %q, then %v", c.name, told, err)
+		}
+	}
+}
+
 func TestPromptSaysWhatIsThere(t *testing.T) {
 	t.Parallel()
 	_, h, key := newVolume(t)
