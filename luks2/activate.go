@@ -8,9 +8,6 @@ import (
 	"strings"
 )
 
-// maxMappingUUID is what device-mapper allows for the UUID of a mapping.
-const maxMappingUUID = 128
-
 // activationFlags are what a header or a caller may ask of dm-crypt, in the
 // order in which libcryptsetup passes them (lib/libdevmapper.c). "flag" is the
 // name in the header's configuration.
@@ -55,9 +52,6 @@ func (h *Header) Table(name string, a Activation) (Table, error) {
 		KeyDescription: "cryptsetup:" + h.bin.uuid + "-d" + strconv.Itoa(d.ID),
 		IVOffset:       s.IVTweak,
 		ReadOnly:       a.ReadOnly,
-	}
-	if len(t.UUID) > maxMappingUUID {
-		return Table{}, fmt.Errorf("name %q is too long for a mapping", name)
 	}
 	for _, f := range activationFlags {
 		if slices.Contains(h.meta.flags, f.flag) || slices.Contains(a.Flags, f.flag) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -38,6 +39,19 @@ func (a *app) say(format string, args ...any) {
 
 func (a *app) warn(format string, args ...any) {
 	fmt.Fprintf(a.err, "%s: warning: %s\n", a.name, fmt.Sprintf(format, args...))
+}
+
+// log returns a logger for libraries, whose warnings look like ours.
+func (a *app) log() *slog.Logger {
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{
+		Level: slog.LevelWarn,
+		ReplaceAttr: func(groups []string, attr slog.Attr) slog.Attr {
+			if attr.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{}
+			}
+			return attr
+		},
+	}))
 }
 
 // fail prints an error and what can be done about it.

@@ -95,6 +95,7 @@ func (a *app) parseAttachment(name, device, key, options string) (*attachment, e
 }
 
 func (a *app) attach(ctx context.Context, name, device, key, options string) error {
+	a.lockMemory()
 	at, err := a.parseAttachment(name, device, key, options)
 	if err != nil {
 		return fmt.Errorf("attaching %s: %w", name, err)

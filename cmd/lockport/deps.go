@@ -28,7 +28,14 @@ type mapper interface {
 	LUKSDevices() ([]kernel.Device, error)
 }
 
-func (a *app) mapper() mapper { return kernel.New(kernel.Options{}) }
+func (a *app) mapper() mapper { return kernel.New(kernel.Options{Log: a.log()}) }
+
+// lockMemory keeps what we do from being swapped out, as far as we are allowed.
+func (a *app) lockMemory() {
+	if err := kernel.LockMemory(); err != nil {
+		a.log().Info("memory is not locked", "reason", err)
+	}
+}
 
 // asker returns whoever answers questions: environment, credentials, the cache
 // and, unless headless, a person.
