@@ -21,13 +21,16 @@ TAGS = secretcount,vm,bench
 # What also has to build where there is no Linux kernel.
 PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./internal/argon2/...
 
-.PHONY: build build-arm64 test peers check unit fuzz vm-test bench install clean bin/tally bin/vm-run
+.PHONY: build build-arm64 demo test peers check unit fuzz vm-test bench install clean bin/tally bin/vm-run
 
 build:
 	$(BUILD) -o bin/lockport ./cmd/lockport
 
 build-arm64:
 	GOARCH=arm64 $(BUILD) -o bin/lockport-arm64 ./cmd/lockport
+
+demo: build
+	@examples/demo bin/lockport
 
 test: peers check unit $(if $(CI),fuzz)
 
@@ -67,13 +70,14 @@ bin/tally bin/vm-run:
 
 SHARE = $(DESTDIR)$(PREFIX)/share
 
-install: build
+# What is built already is installed as it is: root may have neither Go nor a say in the repository.
+install: $(if $(wildcard bin/lockport),,build)
 	install -D -m 755 bin/lockport $(DESTDIR)$(PREFIX)/bin/lockport
 	bin/lockport completion bash | install -D -m 644 /dev/stdin $(SHARE)/bash-completion/completions/lockport
 	bin/lockport completion zsh | install -D -m 644 /dev/stdin $(SHARE)/zsh/site-functions/_lockport
 	bin/lockport completion fish | install -D -m 644 /dev/stdin $(SHARE)/fish/vendor_completions.d/lockport.fish
-	for page in $(wildcard man/*.[1-8]); do \
-		install -D -m 644 $$page $(SHARE)/man/man$${page##*.}/$${page##*/}; done
+	for page in man/*.[1-8]; do [ ! -e "$$page" ] || \
+		install -D -m 644 "$$page" "$(SHARE)/man/man$${page##*.}/$${page##*/}"; done
 	$(if $(ALIASES),for name in systemd-cryptenroll systemd-cryptsetup; do \
 		ln -sf lockport $(DESTDIR)$(PREFIX)/bin/$$name; done)
 
