@@ -191,8 +191,7 @@ func (t *terminal) act(e *editor, wake *waker) (done bool, answer volume.Answer,
 	case suspend:
 		_ = t.setMode(unix.TCSETSW, t.saved)
 		_, _ = t.tty.WriteString("\n")
-		t.suspend()
-		wake.poke()
+		wake.away(t.suspend)
 	}
 	return false, volume.Answer{}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"testing"
 	"time"
@@ -283,6 +284,33 @@ func TestSuspend(t *testing.T) {
 		t.Errorf("got %v", o.err)
 	}
 	s.mustBeRestored()
+}
+
+// TestWokenOnce has a process that is told to go on while it is away.
+func TestWokenOnce(t *testing.T) {
+	k, err := newWaker(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	k.away(func() {
+		arrived := make(chan os.Signal, 1)
+		signal.Notify(arrived, unix.SIGCONT)
+		defer signal.Stop(arrived)
+		if err := unix.Kill(unix.Getpid(), unix.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		<-arrived
+	})
+	if ready, err := k.wait(t.Context()); ready != wokenUp || err != nil {
+		t.Errorf("got %d, %v", ready, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	context.AfterFunc(ctx, k.poke)
+	if ready, err := k.wait(ctx); err == nil {
+		t.Errorf("woken twice: %d", ready)
+	}
 }
 
 // TestStoppedFromOutside has a shell use the terminal while the process is

@@ -45,6 +45,15 @@ func newWaker(ctx context.Context) (*waker, error) {
 
 func (k *waker) poke() { _, _ = k.w.Write([]byte{0}) }
 
+// away calls f, which may stop the process, and wakes once however often the
+// process is told to go on meanwhile.
+func (k *waker) away(f func()) {
+	signal.Stop(k.signals)
+	f()
+	signal.Notify(k.signals, unix.SIGCONT)
+	k.poke()
+}
+
 func (k *waker) close() {
 	k.detach()
 	signal.Stop(k.signals)
