@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -166,15 +167,22 @@ func TestAgentNoise(t *testing.T) {
 		// The kernel lets root speak for others, as it says who speaks.
 		q.reply(t, "+forged", unix.UnixCredentials(&unix.Ucred{Pid: int32(os.Getpid()), Uid: 12345, Gid: 12345}))
 	}
-	null, err := os.Open(os.DevNull)
+	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = null.Close() }()
-	q.reply(t, "?", unix.UnixRights(int(null.Fd())))
+	defer func() { _ = reader.Close() }()
+	q.reply(t, "?", unix.UnixRights(int(writer.Fd())))
+	_ = writer.Close()
 	q.reply(t, "+answer", nil)
 	if o := wait(t, done); o.err != nil || answers(o.answer)[0] != "answer" {
 		t.Errorf("got %v", o.err)
+	}
+	if err := reader.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a file that was sent along is still open: %v", err)
 	}
 }
 
@@ -280,6 +288,29 @@ func TestCacheWhileWaiting(t *testing.T) {
 		check(t, wait(t, done))
 		s.mustBeRestored()
 	})
+}
+
+// TestCacheAfterWaiting has the answer arrive while another prompt holds the
+// terminal.
+func TestCacheAfterWaiting(t *testing.T) {
+	t.Parallel()
+	s := newScreen(t)
+	c := s.config()
+	looked := 0
+	c.Cache.Get = func(string) (*secret.Bytes, error) {
+		if looked++; looked == 1 {
+			return nil, errors.New("no such key")
+		}
+		return secret.From([]byte("typed elsewhere")), nil
+	}
+	o := wait(t, asking(t.Context(), c, volume.Question{Message: "Secret", Cache: "k"}))
+	if o.err != nil || o.answer.From != volume.FromCache || answers(o.answer)[0] != "typed elsewhere" {
+		t.Errorf("from %v, %v", o.answer.From, o.err)
+	}
+	if text := s.text(); text != "" {
+		t.Errorf("a needless prompt: %q", text)
+	}
+	s.mustBeRestored()
 }
 
 // TestAgentsAbsent has nowhere to leave a question.
