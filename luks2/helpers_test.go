@@ -3,6 +3,7 @@ package luks2_test
 import (
 	"compress/gzip"
 	"crypto/aes"
+	"fmt"
 	"io"
 	"os"
 	"testing"
@@ -14,7 +15,13 @@ import (
 	"github.com/lockport/lockport/secret/secrettest"
 )
 
-func TestMain(m *testing.M) { secrettest.Main(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(killEnv); path != "" {
+		fmt.Fprintln(os.Stderr, beVictim(path))
+		os.Exit(1)
+	}
+	secrettest.Main(m)
+}
 
 const vectors = "../testdata/vectors"
 
