@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -56,7 +57,7 @@ func (a *app) log() *slog.Logger {
 
 // fail prints an error and what can be done about it.
 func (a *app) fail(err error) {
-	fmt.Fprintf(a.err, "%s: %v\n", a.name, err)
+	fmt.Fprintf(a.err, "%s: %s\n", a.name, message(err))
 	if h := hint(err); h != "" {
 		fmt.Fprintf(a.err, "hint: %s\n", h)
 	}
@@ -70,13 +71,13 @@ func isTerminal(w any) bool {
 
 // openHeader opens a volume or a header on its own. The caller closes the file.
 func (a *app) openHeader(ctx context.Context, path string, readOnly bool, options ...luks2.Option) (*luks2.File, *luks2.Header, error) {
-	f, err := luks2.OpenFile(path, readOnly)
+	f, err := openDevice(path, readOnly)
 	if err != nil {
 		return nil, nil, err
 	}
 	h, err := luks2.Open(ctx, f, options...)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		return nil, nil, errors.Join(onDevice(path, sayWhatItIs(f, err)), f.Close())
 	}
 	if damage := h.Damage(); damage != nil {
 		a.warn("%s: %v", path, damage)
@@ -85,6 +86,31 @@ func (a *app) openHeader(ctx context.Context, path string, readOnly bool, option
 		}
 	}
 	return f, h, nil
+}
+
+// openDevice opens a device or a file. The caller closes it.
+func openDevice(path string, readOnly bool) (*luks2.File, error) {
+	f, err := luks2.OpenFile(path, readOnly)
+	if err = onDevice(path, err); errors.Is(err, fs.ErrNotExist) {
+		err = marked{err, errNoVolume}
+	}
+	return f, err
+}
+
+// sayWhatItIs adds what a device holds instead of a LUKS2 volume, if it can be
+// told.
+func sayWhatItIs(f *luks2.File, err error) error {
+	if !errors.Is(err, luks2.ErrNotLUKS2) {
+		return err
+	}
+	what, failed := luks2.Probe(f)
+	switch {
+	case failed != nil || what == "":
+		return err
+	case what == "a LUKS1 volume":
+		return errLUKS1
+	}
+	return fmt.Errorf("%w but %s", luks2.ErrNotLUKS2, what)
 }
 
 // unlock gets the volume key by the given methods.

@@ -32,8 +32,11 @@ is 0 on success and 1 otherwise.`,
 		Example: `  lockport attach data /dev/sdb1
   lockport attach data /dev/sdb1 /root/data.key discard,tries=1
   lockport attach data disk.img - read-only`,
-		Args: cobra.RangeArgs(2, 4),
+		Args: arguments(2, 4),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := crypttab.CheckName(args[0]); err != nil {
+				return misused(cmd, "%w", err)
+			}
 			args = append(args, "", "")
 			return a.attach(cmd.Context(), args[0], args[1], args[2], args[3])
 		},
@@ -56,8 +59,14 @@ func (a *app) detachCommand() *cobra.Command {
 		Short: "Take /dev/mapper/NAME away and forget its key",
 		Long: `Removes the mapping of an attached volume. A volume that is in use stays
 attached and is an error; one that is not attached is not.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.detach(cmd.Context(), args[0]) },
+		Example: "  lockport detach data",
+		Args:    arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := crypttab.CheckName(args[0]); err != nil {
+				return misused(cmd, "%w", err)
+			}
+			return a.detach(cmd.Context(), args[0])
+		},
 	}
 }
 
@@ -72,9 +81,6 @@ type attachment struct {
 // parseAttachment reads the arguments, which have the meaning of the four
 // fields of a line of crypttab.
 func (a *app) parseAttachment(name, device, key, options string) (*attachment, error) {
-	if err := crypttab.CheckName(name); err != nil {
-		return nil, err
-	}
 	o, warnings, err := crypttab.ParseOptions(options)
 	if err != nil {
 		return nil, err
@@ -103,15 +109,12 @@ func (a *app) attach(ctx context.Context, name, device, key, options string) err
 	mapper := a.mapper()
 	switch uuid, err := mapper.Mapped(ctx, name); {
 	case err != nil:
-		return fmt.Errorf("attaching %s: %w", name, err)
+		return err
 	case uuid != "":
 		a.say("Volume %s is already active.", name)
 		return nil
 	}
-	if err := a.attachNew(ctx, mapper, at); err != nil {
-		return fmt.Errorf("attaching %s: %w", name, err)
-	}
-	return nil
+	return a.attachNew(ctx, mapper, at)
 }
 
 func (a *app) attachNew(ctx context.Context, mapper mapper, at *attachment) error {
@@ -133,7 +136,7 @@ func (a *app) attachNew(ctx context.Context, mapper mapper, at *attachment) erro
 	ask := a.asker(at.options.Headless)
 	key, err := a.unlock(ctx, h, a.attachMethods(h, at), ask, volume.UnlockOptions{Tries: int(at.options.Tries), Keyslot: at.options.KeySlot})
 	if err != nil {
-		return err
+		return onDevice(path, err)
 	}
 	defer key.Volume.Wipe()
 	table.KeySize = key.Volume.Len()
@@ -144,7 +147,7 @@ func (a *app) attachNew(ctx context.Context, mapper mapper, at *attachment) erro
 // has to be told about it.
 func (a *app) table(mapper mapper, h *luks2.Header, at *attachment) (luks2.Table, func(), error) {
 	release := func() {}
-	data, err := luks2.OpenFile(at.device, true)
+	data, err := openDevice(at.device, true)
 	if err != nil {
 		return luks2.Table{}, release, err
 	}
@@ -165,7 +168,7 @@ func (a *app) table(mapper mapper, h *luks2.Header, at *attachment) (luks2.Table
 	t, err := h.Table(at.name, luks2.Activation{Device: device, Size: size, Flags: at.flags(), ReadOnly: at.options.Flags.ReadOnly})
 	if err != nil {
 		release()
-		return t, func() {}, err
+		return t, func() {}, onDevice(at.device, err)
 	}
 	return t, release, nil
 }
@@ -248,21 +251,15 @@ func (at *attachment) question() volume.Question {
 
 // detach removes a mapping. One that is not there is as good as removed.
 func (a *app) detach(ctx context.Context, name string) error {
-	if err := crypttab.CheckName(name); err != nil {
-		return err
-	}
 	mapper := a.mapper()
 	switch uuid, err := mapper.Mapped(ctx, name); {
 	case err != nil:
-		return fmt.Errorf("detaching %s: %w", name, err)
+		return err
 	case uuid == "":
 		a.say("Volume %s is already inactive.", name)
 		return nil
 	}
-	if err := mapper.Unmap(ctx, name); err != nil {
-		return fmt.Errorf("detaching %s: %w", name, err)
-	}
-	return nil
+	return mapper.Unmap(ctx, name)
 }
 
 // keyringKey is a lookup for luks2-keyring tokens.

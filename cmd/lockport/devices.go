@@ -13,11 +13,14 @@ func (a *app) deviceOrVar(args []string, wipes bool) (string, error) {
 		return args[0], nil
 	}
 	if wipes {
-		return "", errors.New("wiping keyslots needs a device to be named")
+		return "", fmt.Errorf("%w, which wiping keyslots wants", errNoDevice)
 	}
 	device, err := a.mapper().Backing("/var")
-	if err != nil {
-		return "", fmt.Errorf("no device is named, and %w", err)
+	switch {
+	case errors.Is(err, errNothingBehind):
+		return "", fmt.Errorf("%w, and /var is not on a LUKS2 volume", errNoDevice)
+	case err != nil:
+		return "", fmt.Errorf("%w, and looking for one: %w", errNoDevice, err)
 	}
 	a.say("Using %s, which /var is on.", device)
 	return device, nil

@@ -15,9 +15,6 @@ import (
 // unlockTries is how often the current passphrase is asked for.
 const unlockTries = 4
 
-// errNotBuilt: the option is known, but this release does not do it.
-var errNotBuilt = errors.New("not part of this release")
-
 type enrollOptions struct {
 	password    bool
 	recovery    bool
@@ -37,10 +34,10 @@ type enrollOptions struct {
 }
 
 func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
-	f.BoolVar(&o.password, "password", false, "enrol a passphrase")
-	f.BoolVar(&o.recovery, "recovery-key", false, "enrol a recovery key, which is printed")
-	f.Var(selectionFlag{&o.wipe}, "wipe-slot", "wipe these keyslots afterwards: numbers, all, empty, password, recovery, pkcs11, fido2, tpm2")
-	f.StringVar(&o.keyFile, "unlock-key-file", "", "`FILE` with the current passphrase, every byte of it")
+	onceVar(f, &o.password, "password", "enrol a passphrase")
+	onceVar(f, &o.recovery, "recovery-key", "enrol a recovery key, which is printed")
+	f.Var(selectionFlag{&o.wipe}, "wipe-slot", "wipe these keyslots afterwards: numbers, all, empty, password, recovery,\npkcs11, fido2, tpm2")
+	f.StringVar(&o.keyFile, "unlock-key-file", "", "`FILE` or socket with the current passphrase, every byte of it")
 	f.BoolVar(&o.unlockEmpty, "unlock-empty", false, "unlock with the empty passphrase")
 	f.BoolVar(&o.listDevices, "list-devices", false, "list LUKS volumes and exit")
 	f.Bool("no-pager", false, "has no effect: there is no pager")
@@ -59,21 +56,22 @@ func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
 func (a *app) enrollCommand() *cobra.Command {
 	o := &enrollOptions{}
 	cmd := &cobra.Command{
-		Use:   "enroll [OPTIONS] DEVICE",
+		Use:   "enroll [OPTIONS] [DEVICE]",
 		Short: "Add a keyslot to a volume, wipe keyslots, or list them",
 		Long: `Adds a passphrase or a recovery key to a LUKS2 volume, wipes keyslots, or,
 without an option, lists them. It takes the options of systemd-cryptenroll.
 
-The current passphrase is taken from --unlock-key-file=, $PASSWORD, the
-credential cryptenroll.passphrase, or is asked for; a new one from $NEWPASSWORD,
-the credential cryptenroll.new-passphrase, or is asked for.
+DEVICE is a block device or an image file; without it, the volume that /var is
+on is meant. The current passphrase is taken from --unlock-key-file=,
+$PASSWORD, the credential cryptenroll.passphrase, or is asked for; a new one
+from $NEWPASSWORD, the credential cryptenroll.new-passphrase, or is asked for.
 
 A new keyslot is opened once from the disk before it counts. Slots are only
 wiped after that. The exit status is 0 on success and 1 otherwise.`,
 		Example: `  lockport enroll --recovery-key /dev/sda2
   lockport enroll --password --name 'Ada at home' /dev/sda2
   lockport enroll --recovery-key --wipe-slot=recovery /dev/sda2`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.listDevices {
 				return a.listDevices()
@@ -105,7 +103,13 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 		return err
 	}
 	if o.keyFile != "" && o.unlockEmpty {
-		return errors.New("only one way to unlock can be given: --unlock-key-file or --unlock-empty")
+		return errors.New("only one way to unlock at a time: --unlock-key-file or --unlock-empty")
+	}
+	if o.name != "" && !o.password && !o.recovery {
+		return errors.New("--name is for a new keyslot: --password or --recovery-key is missing")
+	}
+	if err := luks2.CheckName(o.name); err != nil {
+		return fmt.Errorf("--name: %w", err)
 	}
 	device, err := a.deviceOrVar(args, !o.wipe.None())
 	if err != nil {
@@ -124,7 +128,7 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 	}
 	defer f.Close()
 	if err := a.enrollAndWipe(ctx, h, device, with, o); err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+		return onDevice(device, err)
 	}
 	return nil
 }
@@ -176,6 +180,9 @@ func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, wi
 			return 0, errors.Join(fmt.Errorf("printing the recovery key: %w", err),
 				volume.Withdraw(context.WithoutCancel(ctx), h, done.Keyslot))
 		}
+	}
+	if done.Kind == volume.Password && done.Pass.Len() == 0 {
+		a.warn("%s: the new passphrase is empty, which opens the volume to everybody", device)
 	}
 	a.say("New %s enrolled as key slot %d.", kindName(done.Kind), done.Keyslot)
 	return done.Keyslot, nil
@@ -244,6 +251,5 @@ func (a *app) showEnroll(ctx context.Context, h *luks2.Header, with volume.Enrol
 	if err != nil {
 		return err
 	}
-	a.showWipe(plan)
-	return nil
+	return a.showWipe(plan)
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +21,7 @@ func (a *app) exportCommand() *cobra.Command {
 help and without being root, as far as DEVICE can be read. Only volumes with
 aes-xts-plain64, aes-cbc-essiv:sha256 or twofish-xts-plain64 can be read so.`,
 		Example: "  lockport export disk.img > plain.img",
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.export(cmd.Context(), args[0], header, o)
 		},
@@ -31,14 +29,14 @@ aes-xts-plain64, aes-cbc-essiv:sha256 or twofish-xts-plain64 can be read so.`,
 	f := cmd.Flags()
 	f.StringVar(&header, "header", "", "`FILE` or device with the detached header")
 	f.IntVar(&o.slot, "key-slot", luks2.AnySlot, "try only this keyslot `NUMBER` (-1: all)")
-	f.StringVar(&o.keyFile, "key-file", "", "`FILE` with the passphrase, every byte of it")
+	keyFileFlag(f, &o.keyFile)
 	limitFlags(f, &o.limits)
 	return cmd
 }
 
 func (a *app) export(ctx context.Context, device, header string, o *testOptions) error {
 	if isTerminal(a.out) {
-		return errors.New("standard output is a terminal; redirect it to a file or a pipe")
+		return errTerminal
 	}
 	path := device
 	if header != "" {
@@ -49,19 +47,16 @@ func (a *app) export(ctx context.Context, device, header string, o *testOptions)
 		return err
 	}
 	defer f.Close()
-	data, err := luks2.OpenFile(device, true)
+	data, err := openDevice(device, true)
 	if err != nil {
 		return err
 	}
 	defer data.Close()
 	r, err := a.reader(ctx, h, data, o)
 	if err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+		return onDevice(device, err)
 	}
-	if err := r.CopyTo(ctx, a.out, exportPiece); err != nil {
-		return fmt.Errorf("%s: %w", device, err)
-	}
-	return nil
+	return onDevice(device, r.CopyTo(ctx, a.out, exportPiece))
 }
 
 // reader unlocks the volume. The key is wiped when the cipher is set up.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,8 +16,40 @@ import (
 type selectionFlag struct{ s *volume.Selection }
 
 func (f selectionFlag) Set(text string) error { return f.s.ParseSelection(text) }
-func (f selectionFlag) Type() string          { return "SLOT,…" }
+func (f selectionFlag) Type() string          { return "SLOT[,SLOT]" }
 func (f selectionFlag) String() string        { return "" }
+
+// onceVar adds a switch that is an error when it is given twice, as it is with
+// the originals: it asks for one more keyslot.
+func onceVar(f *pflag.FlagSet, p *bool, name, usage string) {
+	f.VarPF(onceFlag{p}, name, "", usage).NoOptDefVal = "true"
+}
+
+type onceFlag struct{ on *bool }
+
+func (f onceFlag) Set(text string) (err error) {
+	if *f.on {
+		return errors.New("given twice")
+	}
+	*f.on, err = strconv.ParseBool(text)
+	return err
+}
+func (f onceFlag) Type() string   { return "bool" }
+func (f onceFlag) String() string { return "false" }
+
+// keyFileFlag adds --key-file=, in which "-" stands for standard input as it
+// does for cryptsetup.
+func keyFileFlag(f *pflag.FlagSet, path *string) {
+	f.StringVar(path, "key-file", "", "`FILE` or socket with the passphrase, every byte of it; - is standard input")
+}
+
+// keySource is what --key-file= names.
+func (a *app) keySource(path string) volume.KeySource {
+	if path == "-" {
+		path = "/dev/stdin"
+	}
+	return volume.KeySource{Path: path, Warn: func(text string) { a.warn("%s", text) }}
+}
 
 // sizeFlag is a number of bytes with a binary suffix.
 type sizeFlag struct{ n *int64 }
@@ -56,23 +89,4 @@ func parseSize(text string) (int64, error) {
 // limitFlags adds the bounds on what a header may cost.
 func limitFlags(f *pflag.FlagSet, l *luks2.Limits) {
 	f.Var(sizeFlag{&l.KDFMemory}, "kdf-memory-max", "most memory for one key derivation, such as 2G (default: what is free)")
-}
-
-// kdfFlags are the costs of a new keyslot, named as in cryptsetup.
-type kdfFlags struct {
-	kind       string
-	iterTime   uint32
-	memory     uint32
-	parallel   uint32
-	iterations uint32
-	hash       string
-}
-
-func (k *kdfFlags) bind(f *pflag.FlagSet) {
-	f.StringVar(&k.kind, "pbkdf", luks2.Argon2id, "key derivation of the new keyslot: `KIND` is argon2id, argon2i or pbkdf2")
-	f.Uint32VarP(&k.iterTime, "iter-time", "i", 2000, "`MILLISECONDS` that it shall take on this machine")
-	f.Uint32Var(&k.memory, "pbkdf-memory", 0, "`KIB` of memory (with --pbkdf-force-iterations)")
-	f.Uint32Var(&k.parallel, "pbkdf-parallel", 0, "`NUMBER` of threads (with --pbkdf-force-iterations)")
-	f.Uint32Var(&k.iterations, "pbkdf-force-iterations", 0, "`NUMBER` of passes or iterations, instead of measuring")
-	f.StringVar(&k.hash, "hash", "sha256", "`HASH` of pbkdf2")
 }

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +39,7 @@ cryptsetup. The passphrase is taken from --key-file=, $NEWPASSWORD, the
 credential cryptenroll.new-passphrase, or is asked for.`,
 		Example: `  truncate -s 64M disk.img && lockport format disk.img
   lockport format --label=backup --header=usb/backup.header /dev/sdb`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.format(cmd.Context(), args[0], o) },
 	}
 	f := cmd.Flags()
@@ -52,8 +52,8 @@ credential cryptenroll.new-passphrase, or is asked for.`,
 	f.IntVar(&o.SectorSize, "sector-size", 0, "`BYTES` of an encryption sector (default: what suits the device)")
 	f.Int64VarP(&o.offset, "offset", "o", 0, "start of the data in `SECTORS` of 512 bytes (default: 32768)")
 	f.StringVar(&o.header, "header", "", "write the header to this `FILE` instead of the device")
-	f.Var(sizeFlag{&o.metadataSize}, "luks2-metadata-size", "size of one copy of the header, 16K to 4M")
-	f.StringVar(&o.keyFile, "key-file", "", "`FILE` with the passphrase, every byte of it")
+	f.Var(sizeFlag{&o.metadataSize}, "luks2-metadata-size", "size of one copy of the header: 16K, 32K, 64K … 4M")
+	keyFileFlag(f, &o.keyFile)
 	f.BoolVarP(&o.yes, "batch-mode", "q", false, "don't ask whether to overwrite what is there")
 	f.StringVar(&o.name, "name", "", "`NAME` of the first keyslot (lockport's own)")
 	o.kdf.bind(f)
@@ -62,22 +62,31 @@ credential cryptenroll.new-passphrase, or is asked for.`,
 }
 
 func (a *app) format(ctx context.Context, device string, o *formatOptions) error {
-	data, err := luks2.OpenFile(device, o.header != "")
+	data, err := openDevice(device, o.header != "")
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	store := data
-	if o.header != "" {
-		if store, err = createHeader(o); err != nil {
-			return err
-		}
-		defer store.Close()
-	}
 	if err := o.complete(ctx, data); err != nil {
+		return onDevice(device, err)
+	}
+	if o.header == "" {
+		return a.formatStore(ctx, device, data, o)
+	}
+	store, discard, err := createHeader(o)
+	if err != nil {
 		return err
 	}
-	if err := a.confirmFormat(device, store, o.yes); err != nil {
+	err = a.formatStore(ctx, device, store, o)
+	if err != nil {
+		discard()
+	}
+	return errors.Join(err, store.Close())
+}
+
+// formatStore writes the header to where it is to be.
+func (a *app) formatStore(ctx context.Context, device string, store *luks2.File, o *formatOptions) error {
+	if err := a.confirmFormat(ctx, store, o.yes); err != nil {
 		return err
 	}
 	pass, err := a.newPassphraseFor(ctx, device, o.keyFile)
@@ -85,10 +94,13 @@ func (a *app) format(ctx context.Context, device string, o *formatOptions) error
 		return err
 	}
 	defer pass.Wipe()
+	if pass.Len() == 0 {
+		a.warn("%s: the passphrase is empty, which opens the volume to everybody", device)
+	}
 	o.Note = luks2.Note{Name: o.name, Created: a.now(), Method: "format"}
 	h, key, err := luks2.Format(ctx, store, pass, o.FormatOptions)
 	if err != nil {
-		return fmt.Errorf("%s: %w", store.Name(), err)
+		return onDevice(store.Name(), err)
 	}
 	key.Wipe()
 	a.say("LUKS2 volume %s made on %s.", h.UUID(), device)
@@ -98,6 +110,15 @@ func (a *app) format(ctx context.Context, device string, o *formatOptions) error
 
 // complete turns the flags into what luks2 takes.
 func (o *formatOptions) complete(ctx context.Context, data *luks2.File) (err error) {
+	if o.keyBits%8 != 0 {
+		return fmt.Errorf("--key-size=%d: not a multiple of 8", o.keyBits)
+	}
+	if err := luks2.CheckName(o.name); err != nil {
+		return fmt.Errorf("--name: %w", err)
+	}
+	if err := o.checkRoom(data); err != nil {
+		return err
+	}
 	o.KeySize = o.keyBits / 8
 	o.DataOffset = o.offset * 512
 	o.HeaderSize = o.metadataSize
@@ -109,66 +130,93 @@ func (o *formatOptions) complete(ctx context.Context, data *luks2.File) (err err
 	return err
 }
 
-// createHeader makes the file for a detached header: as large as the place that
-// cryptsetup keeps for a header in front of the data.
-func createHeader(o *formatOptions) (*luks2.File, error) {
-	f, err := os.OpenFile(o.header, os.O_RDWR|os.O_CREATE, 0o600)
+// checkRoom refuses a device that has no room for data behind the header.
+func (o *formatOptions) checkRoom(data *luks2.File) error {
+	start := o.offset * 512
+	if o.offset == 0 && o.header == "" {
+		start = luks2.DefaultHeaderArea
+	}
+	size, err := data.Size()
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if size <= start {
+		return fmt.Errorf("%w: it has %d bytes, and the data would begin at %d", errTooSmall, size, start)
+	}
+	return nil
+}
+
+// createHeader makes the file for a detached header: as large as the place that
+// cryptsetup keeps for a header in front of the data. discard removes a file
+// that was not there before.
+func createHeader(o *formatOptions) (store *luks2.File, discard func(), err error) {
+	f, err := os.OpenFile(o.header, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	discard = func() { _ = os.Remove(o.header) }
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(o.header, os.O_RDWR, 0)
+		discard = func() {}
+	}
+	if err != nil {
+		return nil, nil, onDevice(o.header, err)
 	}
 	st, err := f.Stat()
 	if err == nil && st.Mode().IsRegular() && st.Size() < luks2.DefaultHeaderArea {
 		err = f.Truncate(luks2.DefaultHeaderArea)
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, err
+	if err = errors.Join(err, f.Close()); err == nil {
+		store, err = openDevice(o.header, false)
 	}
-	return luks2.OpenFile(o.header, false)
+	if err != nil {
+		discard()
+	}
+	return store, discard, err
 }
 
-// confirmFormat has a person agree to the loss of what a device holds.
-func (a *app) confirmFormat(device string, store *luks2.File, yes bool) error {
+// confirmFormat has a person agree to the loss of what a store holds.
+func (a *app) confirmFormat(ctx context.Context, store *luks2.File, yes bool) error {
 	what, err := luks2.Probe(store)
 	if err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+		return onDevice(store.Name(), err)
 	}
 	if what == "" || yes {
 		return nil
 	}
 	if !isTerminal(os.Stdin) {
-		return fmt.Errorf("%s holds %s; to overwrite it, use --batch-mode", device, what)
+		return marked{onDevice(store.Name(), fmt.Errorf("holds %s", what)), errNotEmpty}
 	}
-	fmt.Fprintf(a.err, "%s holds %s, which will be lost. Type 'yes' to go on: ", device, what)
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != "yes" {
+	fmt.Fprintf(a.err, "%s holds %s, which will be lost. Type 'yes' to go on: ", store.Name(), what)
+	line, err := readLine(ctx)
+	if err != nil {
+		fmt.Fprintln(a.err)
+		return err
+	}
+	if line != "yes" {
 		return errors.New("nothing was changed")
 	}
 	return nil
 }
 
+// readLine reads a line of standard input that is no secret.
+func readLine(ctx context.Context) (string, error) {
+	line := make(chan string, 1)
+	go func() {
+		text, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		line <- strings.TrimSpace(text)
+	}()
+	select {
+	case text := <-line:
+		return text, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
 // newPassphraseFor gets the passphrase of a new volume.
 func (a *app) newPassphraseFor(ctx context.Context, device, keyFile string) (*secret.Bytes, error) {
 	if keyFile != "" {
-		return volume.KeySource{Path: keyFile, Warn: func(text string) { a.warn("%s", text) }}.Read(ctx)
+		return a.keySource(keyFile).Read(ctx)
 	}
 	ask := a.asker(false)
 	pass, _, err := volume.PasswordEnroller{Question: newPassphrase(device)}.Enroll(ctx, ask)
 	return pass, err
-}
-
-// cost returns the derivation that the flags ask for. Nothing is measured for
-// costs that are given.
-func (k *kdfFlags) cost(ctx context.Context, l luks2.Limits) (luks2.KDF, error) {
-	if k.iterations == 0 {
-		if k.kind == "" {
-			// The flags don't exist under the original's name.
-			return luks2.DefaultKDF(ctx, l)
-		}
-		return luks2.Benchmark(ctx, k.kind, time.Duration(k.iterTime)*time.Millisecond, l)
-	}
-	kdf := luks2.KDF{Type: k.kind, Hash: k.hash, Iterations: k.iterations}
-	if k.kind != luks2.PBKDF2 {
-		kdf = luks2.KDF{Type: k.kind, Time: k.iterations, Memory: k.memory, CPUs: max(k.parallel, 1)}
-	}
-	return kdf, nil
 }

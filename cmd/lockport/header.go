@@ -16,7 +16,7 @@ func (a *app) headerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "header",
 		Short: "Back up, restore, mend or dump the header of a volume",
-		Args:  cobra.NoArgs,
+		Args:  noSuchCommand,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.backupCommand(), a.restoreCommand(), a.repairCommand(), a.dumpCommand())
@@ -30,7 +30,7 @@ func (a *app) backupCommand() *cobra.Command {
 		Long: `Writes both copies of the header and all keyslots to a new file, in the form of
 'cryptsetup luksHeaderBackup'. Keep it like a key: with it, a passphrase that was
 removed later still opens the volume.`,
-		Args: cobra.ExactArgs(2),
+		Args: arguments(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, h, err := a.openHeader(cmd.Context(), args[0], true)
 			if err != nil {
@@ -47,7 +47,7 @@ removed later still opens the volume.`,
 func (a *app) backupHeader(ctx context.Context, h *luks2.Header, path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
-		return fmt.Errorf("backing up the header: %w", err)
+		return fmt.Errorf("backing up the header: %w", onDevice(path, err))
 	}
 	err = h.Backup(ctx, f)
 	if err == nil {
@@ -69,7 +69,7 @@ func (a *app) restoreCommand() *cobra.Command {
 keyslots become what they were: passphrases added since are lost, and removed
 ones work again. The volume must still have a valid header with the same UUID
 and key unless --force is given.`,
-		Args: cobra.ExactArgs(2),
+		Args: arguments(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.restore(cmd.Context(), args[0], args[1], o)
 		},
@@ -80,25 +80,42 @@ and key unless --force is given.`,
 }
 
 func (a *app) restore(ctx context.Context, device, path string, o luks2.RestoreOptions) error {
-	backup, err := luks2.OpenFile(path, true)
+	backup, _, err := a.openHeader(ctx, path, true, luks2.WithLimits(o.Limits))
 	if err != nil {
-		return err
+		return fmt.Errorf("backup %w", err)
 	}
 	defer backup.Close()
-	size, err := backup.Size()
-	if err != nil {
-		return err
-	}
-	f, err := luks2.OpenFile(device, false)
+	f, err := openDevice(device, false)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := luks2.Restore(ctx, f, backup, size, o); err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+	if err := restoreTo(ctx, f, backup, o); err != nil {
+		return onDevice(device, err)
 	}
 	a.say("Header of %s restored.", device)
 	return nil
+}
+
+// restoreTo restores unless the two look as if they were swapped: that would
+// destroy the backup.
+func restoreTo(ctx context.Context, f, backup *luks2.File, o luks2.RestoreOptions) error {
+	size, err := backup.Size()
+	if err != nil {
+		return err
+	}
+	room, err := f.Size()
+	if err != nil {
+		return err
+	}
+	if room < size && !o.Anyway {
+		return marked{fmt.Errorf("is smaller than the backup %s", backup.Name()), errSwapped}
+	}
+	err = luks2.Restore(ctx, f, backup, size, o)
+	if !o.Anyway && (errors.Is(err, luks2.ErrNotLUKS2) || errors.Is(err, luks2.ErrDamaged)) {
+		err = marked{err, errUnlike}
+	}
+	return err
 }
 
 func (a *app) repairCommand() *cobra.Command {
@@ -106,7 +123,10 @@ func (a *app) repairCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "repair DEVICE",
 		Short: "Rewrite a damaged copy of the header from the good one",
-		Args:  cobra.ExactArgs(1),
+		Long: `A LUKS2 header is there twice. If one copy is damaged, this rewrites it from the
+other. A place that shows the signature of something else, of a file system for
+example, is only overwritten with --force.`,
+		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.repair(cmd.Context(), args[0], force)
 		},
@@ -130,7 +150,7 @@ func (a *app) repair(ctx context.Context, device string, force bool) error {
 		repair = h.RepairAnyway
 	}
 	if err := repair(ctx); err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+		return onDevice(device, err)
 	}
 	a.say("Header of %s mended.", device)
 	return nil
@@ -140,7 +160,7 @@ func (a *app) dumpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "dump DEVICE",
 		Short: "Print the metadata of the header as JSON",
-		Args:  cobra.ExactArgs(1),
+		Args:  arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, h, err := a.openHeader(cmd.Context(), args[0], true)
 			if err != nil {

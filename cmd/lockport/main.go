@@ -33,6 +33,10 @@ func run() int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
+	// A reader that goes away is an error like others: a recovery key that
+	// nobody received is withdrawn.
+	signal.Ignore(syscall.SIGPIPE)
+
 	a := newApp(filepath.Base(os.Args[0]))
 	cmd := a.command()
 	cmd.SetArgs(os.Args[1:])
@@ -58,6 +62,8 @@ func (a *app) command() *cobra.Command {
 		a.original = true
 		cmd = a.enrollCommand()
 		cmd.Use = a.name + " [OPTIONS] [DEVICE]"
+		cmd.Example = `  systemd-cryptenroll --recovery-key /dev/sda2
+  systemd-cryptenroll --password --wipe-slot=empty /dev/sda2`
 	case "systemd-cryptsetup":
 		a.original = true
 		cmd = a.cryptsetupCommand()
@@ -68,17 +74,15 @@ func (a *app) command() *cobra.Command {
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	// Without the short form that cobra would give it: -v is not the originals'.
 	cmd.Flags().Bool("version", false, "print the version and exit")
-	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	cmd.SetVersionTemplate("lockport {{.Version}}\n")
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.SetUsageTemplate(usageTemplate(cmd))
+	cmd.SetHelpCommand(helpCommand())
 	tidy(cmd)
-	return cmd
-}
-
-// tidy has the usage line end where ours ends.
-func tidy(cmd *cobra.Command) {
-	cmd.DisableFlagsInUseLine = true
-	for _, sub := range cmd.Commands() {
-		tidy(sub)
+	if a.original {
+		abbreviate(cmd.Flags())
 	}
+	return cmd
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -88,7 +92,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `lockport unlocks LUKS2 volumes and manages their keyslots, compatible with
 cryptsetup and with systemd-cryptenroll and systemd-cryptsetup in both
 directions. Called under one of those two names it takes exactly their options.`,
-		Args: cobra.NoArgs,
+		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddGroup(&cobra.Group{ID: "open", Title: "Open a volume:"},
@@ -108,8 +112,10 @@ func (a *app) cryptsetupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "systemd-cryptsetup",
 		Short: "Attach or detach an encrypted block device",
-		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return errors.New("a verb is needed: attach or detach") },
+		Args:  noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return misusedCommand(cmd, "a verb is missing: attach or detach")
+		},
 	}
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.AddCommand(a.attachCommand(), a.detachCommand())

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/volume"
 )
 
@@ -19,11 +17,11 @@ func (a *app) nameCommand() *cobra.Command {
 NAME the name is removed. The name stands in the header, readable by everybody
 who can read the disk; cryptsetup and systemd leave it alone.`,
 		Example: "  lockport name /dev/sda2 1 'printed, in the safe'",
-		Args:    cobra.RangeArgs(2, 3),
+		Args:    arguments(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			slot, err := strconv.ParseUint(args[1], 10, 16)
 			if err != nil {
-				return fmt.Errorf("%q is not a keyslot number", args[1])
+				return misused(cmd, "%q is not a keyslot number", args[1])
 			}
 			name := ""
 			if len(args) == 3 {
@@ -40,17 +38,16 @@ func (a *app) nameSlot(ctx context.Context, device string, slot int, name string
 		return err
 	}
 	defer f.Close()
-	return a.change(ctx, h, device, func(h *luks2.Header) error { return volume.SetName(h, slot, name) })
-}
-
-// change makes and commits one change of a header.
-func (a *app) change(ctx context.Context, h *luks2.Header, device string, f func(*luks2.Header) error) error {
-	err := f(h)
-	if err == nil {
+	if err = volume.SetName(h, slot, name); err == nil {
 		err = h.Commit(ctx)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+	switch {
+	case err != nil:
+		return onDevice(device, err)
+	case name == "":
+		a.say("Keyslot %d has no name any more.", slot)
+	default:
+		a.say("Keyslot %d is named %q.", slot, name)
 	}
 	return nil
 }

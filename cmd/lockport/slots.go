@@ -28,7 +28,9 @@ func (a *app) slotsCommand() *cobra.Command {
 		Long: `Shows the keyslots of a LUKS2 volume: number, kind, name, when each was made,
 what trying a passphrase costs, and what the tokens of the slot ask for. Names
 and dates are notes in the header that nothing protects from being edited.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  lockport slots /dev/sda2
+  lockport slots --json /dev/sda2 | jq '.slots[] | select(.kind == "recovery")'`,
+		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.slots(cmd.Context(), args[0], o) },
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
@@ -41,6 +43,11 @@ func (a *app) slots(ctx context.Context, device string, o *slotsOptions) error {
 		return err
 	}
 	defer f.Close()
+	if a.original {
+		if err := volume.CheckOwner(h); err != nil {
+			return onDevice(device, err)
+		}
+	}
 	list := volume.List(h)
 	switch {
 	case o.json:

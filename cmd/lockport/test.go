@@ -26,12 +26,12 @@ anything, and tells which keyslot it opens. The exit status is 0 if one opens.
 The passphrase is taken from $PASSWORD, from the credential
 cryptenroll.passphrase, or is asked for.`,
 		Example: "  lockport test --key-slot=1 /dev/sda2",
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments(1, 1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.test(cmd.Context(), args[0], o) },
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.slot, "key-slot", luks2.AnySlot, "try only this keyslot `NUMBER` (-1: all)")
-	f.StringVar(&o.keyFile, "key-file", "", "`FILE` with the passphrase, every byte of it")
+	keyFileFlag(f, &o.keyFile)
 	limitFlags(f, &o.limits)
 	return cmd
 }
@@ -44,7 +44,7 @@ func (a *app) test(ctx context.Context, device string, o *testOptions) error {
 	defer f.Close()
 	key, err := a.unlockOnce(ctx, h, device, o)
 	if err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+		return onDevice(device, err)
 	}
 	key.Volume.Wipe()
 	for _, s := range volume.List(h) {
@@ -68,7 +68,7 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 		Env: "PASSWORD", Credential: "cryptenroll.passphrase",
 	}}
 	if o.keyFile != "" {
-		method = volume.KeyFile{Keyslot: o.slot, Source: volume.KeySource{Path: o.keyFile, Warn: func(text string) { a.warn("%s", text) }}}
+		method = volume.KeyFile{Keyslot: o.slot, Source: a.keySource(o.keyFile)}
 	}
 	return volume.Unlock(ctx, h, []volume.Method{method}, ask, volume.UnlockOptions{Tries: 1, Keyslot: o.slot})
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,14 +23,14 @@ SLOT is a number, all, empty, password, recovery, pkcs11, fido2 or tpm2. What is
 named by the same token goes together. At least one keyslot must remain, and a
 passphrase or recovery key too unless --force is given.`,
 		Example: "  lockport wipe /dev/sda2 recovery 3",
-		Args:    cobra.MinimumNArgs(2),
+		Args:    arguments(2, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, item := range args[1:] {
 				if item == "" {
-					return errors.New("an empty keyslot name")
+					return misused(cmd, "a SLOT is empty")
 				}
 				if err := o.wipe.ParseSelection(item); err != nil {
-					return err
+					return misused(cmd, "%w", err)
 				}
 			}
 			return a.enroll(cmd.Context(), o, args[:1])
@@ -77,22 +79,28 @@ func (a *app) wipe(ctx context.Context, h *luks2.Header, s volume.Selection, for
 	for _, slot := range plan.Slots {
 		a.say("Wiped slot %d.", slot.ID)
 	}
-	var missing []error
-	for _, id := range plan.Missing {
-		missing = append(missing, fmt.Errorf("wiping keyslot %d: %w", id, luks2.ErrNoKeyslot))
+	return missing(plan)
+}
+
+// missing is the error about numbers that no keyslot has, nil for none.
+func missing(plan volume.WipePlan) error {
+	if len(plan.Missing) == 0 {
+		return nil
 	}
-	return errors.Join(missing...)
+	var list []string
+	for _, id := range plan.Missing {
+		list = append(list, strconv.Itoa(id))
+	}
+	return fmt.Errorf("%w: %s", luks2.ErrNoKeyslot, strings.Join(list, ", "))
 }
 
 // showWipe prints the plan of a wipe.
-func (a *app) showWipe(plan volume.WipePlan) {
+func (a *app) showWipe(plan volume.WipePlan) error {
 	for _, slot := range plan.Slots {
 		fmt.Fprintf(a.out, "wipe keyslot %d (%s)\n", slot.ID, slot.Kind)
 	}
 	for _, id := range plan.Tokens {
 		fmt.Fprintf(a.out, "remove token %d\n", id)
 	}
-	for _, id := range plan.Missing {
-		a.warn("there is no keyslot %d", id)
-	}
+	return missing(plan)
 }
