@@ -1,6 +1,6 @@
 # `make build`, `make test` and `make vm-test` are the ones to know. Variables that a call may set:
 #   make test      CI=1 (a missing peer fails; fuzzes too)  PKG='./luks2 ./volume'  RUN=pattern
-#   make vm-test   RUN=pattern KEEP=1 PKG=./package ACCEL=kvm TIMEOUT=15m ARGS='flags of the test binary'
+#   make vm-test   RUN=pattern KEEP=1 PKG=./package ACCEL=kvm TIMEOUT=25m ARGS='flags of the test binary'
 #   make fuzz      FUZZTIME=60s (for each target)
 #   make install   PREFIX=/usr/local DESTDIR= ALIASES=1 (links under the originals' names)
 SHELL := /bin/bash
