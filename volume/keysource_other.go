@@ -13,6 +13,8 @@ import (
 type KeySource struct{ Path string }
 
 // Read fails here.
-func (KeySource) Read(context.Context) (*secret.Bytes, error) {
+func (k KeySource) Read(ctx context.Context) (*secret.Bytes, error) { return k.read(ctx) }
+
+func (KeySource) read(context.Context) (*secret.Bytes, error) {
 	return nil, errors.New("key files are read on Linux only")
 }
