@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"hash"
+	"sync"
 
 	"github.com/lockport/lockport/secret"
 )
@@ -28,7 +29,7 @@ func afSplit(key *secret.Bytes, newHash func() hash.Hash) *secret.Bytes {
 	_, _ = rand.Read(body)
 	d := secret.New(n)
 	defer d.Wipe()
-	afFold(d.Reveal(), body, newHash())
+	afFold(d.Reveal(), body, newHash)
 	subtle.XORBytes(last, d.Reveal(), key.Reveal())
 	return out
 }
@@ -37,30 +38,38 @@ func afSplit(key *secret.Bytes, newHash func() hash.Hash) *secret.Bytes {
 func afMerge(stripes *secret.Bytes, n int, newHash func() hash.Hash) *secret.Bytes {
 	all := stripes.Reveal()
 	key := secret.New(n)
-	afFold(key.Reveal(), all[:n*(afStripes-1)], newHash())
+	afFold(key.Reveal(), all[:n*(afStripes-1)], newHash)
 	subtle.XORBytes(key.Reveal(), key.Reveal(), all[n*(afStripes-1):n*afStripes])
 	return key
 }
 
-// afFold mixes every stripe of body into d.
-func afFold(d, body []byte, h hash.Hash) {
-	sum := secret.New(h.Size())
-	defer sum.Wipe()
-	for i := 0; i < len(body); i += len(d) {
-		subtle.XORBytes(d, d, body[i:i+len(d)])
-		diffuse(d, h, sum.Reveal()[:0])
+// afFold mixes every stripe of body into d. The hash works on chunks of its own
+// size that never meet, so each chunk is folded on a thread of its own.
+func afFold(d, body []byte, newHash func() hash.Hash) {
+	size := newHash().Size()
+	var all sync.WaitGroup
+	for j, pos := 0, 0; pos < len(d); j, pos = j+1, pos+size {
+		fold := func() { foldChunk(d[pos:min(pos+size, len(d))], body[pos:], len(d), uint32(j), newHash()) }
+		if pos+size < len(d) {
+			all.Go(fold)
+		} else {
+			fold()
+		}
 	}
+	all.Wait()
 }
 
-// diffuse hashes d in chunks of the hash's size, each with its number before it.
-func diffuse(d []byte, h hash.Hash, sum []byte) {
-	for j, pos := 0, 0; pos < len(d); j, pos = j+1, pos+h.Size() {
-		chunk := d[pos:min(pos+h.Size(), len(d))]
+// foldChunk folds chunk number j, which stands at the start of body and again
+// every stripe bytes.
+func foldChunk(d, body []byte, stripe int, j uint32, h hash.Hash) {
+	sum := secret.New(h.Size())
+	defer sum.Wipe()
+	number := binary.BigEndian.AppendUint32(nil, j)
+	for i := 0; i < len(body); i += stripe {
+		subtle.XORBytes(d, d, body[i:i+len(d)])
 		h.Reset()
-		var number [4]byte
-		binary.BigEndian.PutUint32(number[:], uint32(j))
-		h.Write(number[:])
-		h.Write(chunk)
-		copy(chunk, h.Sum(sum))
+		h.Write(number)
+		h.Write(d)
+		copy(d, h.Sum(sum.Reveal()[:0]))
 	}
 }

@@ -291,7 +291,7 @@ func benchmarkPBKDF2(ctx context.Context, want time.Duration) (KDF, error) {
 }
 
 func benchmarkArgon2(ctx context.Context, kind string, want time.Duration, l Limits) (KDF, error) {
-	most := min(defaultKDFMemory, totalMemory()/2>>10, l.withDefaults().KDFMemory>>10)
+	most := min(defaultKDFMemory, totalMemory()/2>>10, l.memory()>>10)
 	k := KDF{Type: kind, Time: minTime, Memory: uint32(min(most, 32<<10)), CPUs: uint32(min(runtime.NumCPU(), maxCPUs))}
 	for {
 		took, err := timed(ctx, k)

@@ -1,6 +1,9 @@
 package luks2
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Limits bound what a header may make us spend. The zero value stands for the
 // defaults; 0 in a field likewise.
@@ -15,30 +18,28 @@ const (
 	defaultTime       = 4096
 )
 
-func (l Limits) withDefaults() Limits {
-	if l.KDFMemory == 0 {
-		l.KDFMemory = availableMemory()
+// memory returns the bound in bytes. Asking the machine is left to the end, as
+// most derivations don't need it.
+func (l Limits) memory() int64 {
+	if l.KDFMemory != 0 {
+		return l.KDFMemory
 	}
-	if l.KDFIterations == 0 {
-		l.KDFIterations = defaultIterations
-	}
-	if l.KDFTime == 0 {
-		l.KDFTime = defaultTime
-	}
-	return l
+	return availableMemory()
 }
 
 // check refuses a derivation that costs more than is allowed.
 func (l Limits) check(k KDF) error {
-	l = l.withDefaults()
+	iterations, time := cmp.Or(l.KDFIterations, defaultIterations), cmp.Or(l.KDFTime, defaultTime)
 	switch {
-	case k.Type == PBKDF2 && k.Iterations > l.KDFIterations:
-		return fmt.Errorf("%w: %d PBKDF2 iterations, at most %d are allowed", ErrLimit, k.Iterations, l.KDFIterations)
-	case k.Type != PBKDF2 && int64(k.Memory)*1024 > l.KDFMemory:
-		return fmt.Errorf("%w: %s wants %d MiB of memory, at most %d MiB are allowed",
-			ErrLimit, k.Type, k.Memory/1024, l.KDFMemory>>20)
-	case k.Type != PBKDF2 && k.Time > l.KDFTime:
-		return fmt.Errorf("%w: %d passes of %s, at most %d are allowed", ErrLimit, k.Time, k.Type, l.KDFTime)
+	case k.Type == PBKDF2 && k.Iterations > iterations:
+		return fmt.Errorf("%w: %d PBKDF2 iterations, at most %d are allowed", ErrLimit, k.Iterations, iterations)
+	case k.Type != PBKDF2 && k.Time > time:
+		return fmt.Errorf("%w: %d passes of %s, at most %d are allowed", ErrLimit, k.Time, k.Type, time)
+	case k.Type != PBKDF2:
+		if most := l.memory(); int64(k.Memory)*1024 > most {
+			return fmt.Errorf("%w: %s wants %d MiB of memory, at most %d MiB are allowed",
+				ErrLimit, k.Type, k.Memory/1024, most>>20)
+		}
 	}
 	return nil
 }
