@@ -526,6 +526,10 @@ func TestForeignSignature(t *testing.T) {
 		if !bytes.Equal(before, image) {
 			t.Errorf("%s was overwritten", v.want)
 		}
+		s := luks2.NewMemory(image)
+		if err := reopen(t, s).RepairAnyway(t.Context()); err != nil || reopen(t, s).Damage() != nil {
+			t.Errorf("%s, anyway: %v", v.want, err)
+		}
 	}
 }
 

@@ -2,11 +2,59 @@ package luks2
 
 import (
 	"bytes"
+	"crypto/pbkdf2"
+	"crypto/sha256"
 	"encoding/json"
 	"testing"
 
 	"github.com/lockport/lockport/secret"
 )
+
+// TestPBKDF2 compares with the library's.
+func TestPBKDF2(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"sha1", "sha256", "sha512", "sha3-256"} {
+		newHash, err := hashNamed(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []int{1, 20, 32, 33, 64, 128, 200} {
+			for _, iterations := range []uint32{1, 2, 1000} {
+				k := KDF{Type: PBKDF2, Hash: name, Iterations: iterations, Salt: newSalt()}
+				pass := secret.Random(n)
+				got, err := k.derive(t.Context(), pass, n)
+				want, errLib := pbkdf2.Key(newHash, string(pass.Reveal()), k.Salt, int(iterations), n)
+				if err != nil || errLib != nil || !bytes.Equal(got.Reveal(), want) {
+					t.Errorf("%s, %d bytes, %d iterations: differs, %v, %v", name, n, iterations, err, errLib)
+				}
+				got.Wipe()
+				pass.Wipe()
+			}
+		}
+	}
+}
+
+func BenchmarkPBKDF2(b *testing.B) {
+	pass := secret.Random(20)
+	defer pass.Wipe()
+	k := KDF{Type: PBKDF2, Hash: "sha256", Iterations: 100_000, Salt: newSalt()}
+	b.Run("ours", func(b *testing.B) {
+		for b.Loop() {
+			key, err := k.derive(b.Context(), pass, 32)
+			if err != nil {
+				b.Fatal(err)
+			}
+			key.Wipe()
+		}
+	})
+	b.Run("library", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := pbkdf2.Key(sha256.New, string(pass.Reveal()), k.Salt, int(k.Iterations), 32); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
 
 // FuzzAF splits and merges keys of every size.
 func FuzzAF(f *testing.F) {
@@ -51,10 +99,11 @@ func FuzzEdit(f *testing.F) {
 	f.Add([]byte(`{"keyslots":{"0":{"a/b":[1e3,"\u00fc"]}},"x":null}`), "keyslots", []byte(`{}`))
 	f.Add([]byte(`{ "a" : 1 , "b" : "\ud83d\ude00" }`), "c", []byte(`[true]`))
 	f.Add([]byte(`{"<&>":"<&>","":{}}`), "", []byte(`"\u2028"`))
-	f.Add([]byte(`{}`), "x", []byte(`{`))
+	f.Add([]byte(`{}`), "x", []byte(`0`))
 	f.Fuzz(func(t *testing.T, doc []byte, name string, value []byte) {
 		before, err := parseTree(doc)
-		if err != nil {
+		// Values come from marshal, or were looked at by their setter.
+		if err != nil || !json.Valid(value) {
 			return
 		}
 		after, err := edit(doc, value, name)
@@ -63,12 +112,13 @@ func FuzzEdit(f *testing.F) {
 		}
 		got, err := parseTree(after)
 		if err != nil {
-			if json.Valid(value) && checkTree(after) == nil {
+			// Too deep, or twice the same member in value.
+			if checkTree(after) == nil {
 				t.Errorf("%s became %s: %v", doc, after, err)
 			}
 			return
 		}
-		if len(value) > 0 && !bytes.Equal(got.get(name), bytes.TrimSpace(value)) && json.Valid(marshal(name)) && isText(name) {
+		if !bytes.Equal(got.get(name), bytes.TrimSpace(value)) && isText(name) {
 			t.Errorf("member %q is %s, want %s", name, got.get(name), value)
 		}
 		compareOthers(t, before, got, name)

@@ -2,10 +2,14 @@ package luks2
 
 import (
 	"context"
-	"crypto/pbkdf2"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
 	"fmt"
-	"unsafe"
+	"hash"
+	"sync"
 
 	"github.com/lockport/lockport/internal/argon2"
 	"github.com/lockport/lockport/secret"
@@ -42,6 +46,8 @@ const (
 	maxMemory     = 4 << 20 // KiB
 	maxCPUs       = 4
 	readMaxCPUs   = 255
+
+	checkEvery = 1 << 14 // iterations of PBKDF2 between looks at the context
 )
 
 // String tells the function and its cost as a person would.
@@ -131,48 +137,55 @@ func (k KDF) derive(ctx context.Context, pass *secret.Bytes, n int) (*secret.Byt
 	return argon2.Key(ctx, p, pass, k.Salt, n)
 }
 
-// derivePBKDF2 runs beside a wait for the context, for the library can't be
-// interrupted. An abandoned derivation wipes its result when it ends.
+// derivePBKDF2 is ours because that of the library can't be stopped: one
+// derivation may take minutes, with the passphrase in memory. The blocks of the
+// result don't depend on each other and are made side by side.
+//
+// Format: RFC 8018 §5.2.
 func derivePBKDF2(ctx context.Context, pass *secret.Bytes, k KDF, n int) (*secret.Bytes, error) {
-	if k.Iterations < 1_000_000 {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		return pbkdf2Key(pass, k, n)
+	newHash, err := hashNamed(k.Hash)
+	if err != nil {
+		return nil, err
 	}
-	type result struct {
-		key *secret.Bytes
-		err error
+	size := newHash().Size()
+	blocks := (n + size - 1) / size
+	out := secret.New(blocks * size)
+	errs := make([]error, blocks)
+	var running sync.WaitGroup
+	for i := range blocks {
+		block := out.Reveal()[i*size : (i+1)*size]
+		running.Go(func() {
+			errs[i] = pbkdf2Block(ctx, hmac.New(newHash, pass.Reveal()), k, i+1, block)
+		})
 	}
-	done := make(chan result, 1)
-	own := pass.Clone()
-	go func() {
-		defer own.Wipe()
-		key, err := pbkdf2Key(own, k, n)
-		done <- result{key, err}
-	}()
-	select {
-	case r := <-done:
-		return r.key, r.err
-	case <-ctx.Done():
-		go func() { (<-done).key.Wipe() }()
-		return nil, ctx.Err()
+	running.Wait()
+	if err := errors.Join(errs...); err != nil {
+		out.Wipe()
+		return nil, err
 	}
+	out.Shrink(n)
+	return out, nil
 }
 
-func pbkdf2Key(pass *secret.Bytes, k KDF, n int) (*secret.Bytes, error) {
-	h, err := hashNamed(k.Hash)
-	if err != nil {
-		return nil, err
+// pbkdf2Block computes the block of the given number, from 1, into out.
+func pbkdf2Block(ctx context.Context, mac hash.Hash, k KDF, number int, out []byte) error {
+	u := secret.New(len(out))
+	defer u.Wipe()
+	last := u.Reveal()
+	mac.Write(k.Salt)
+	mac.Write(binary.BigEndian.AppendUint32(nil, uint32(number)))
+	mac.Sum(last[:0])
+	copy(out, last)
+	for i := range k.Iterations - 1 {
+		if i%checkEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		mac.Reset()
+		mac.Write(last)
+		mac.Sum(last[:0])
+		subtle.XORBytes(out, out, last)
 	}
-	// A view instead of a copy, which could not be wiped. The library does not
-	// keep it.
-	text := unsafe.String(unsafe.SliceData(pass.Reveal()), pass.Len())
-	key, err := pbkdf2.Key(h, text, k.Salt, int(k.Iterations), n)
-	if err != nil {
-		return nil, err
-	}
-	return secret.From(key), nil
+	return nil
 }
 
 func newSalt() []byte {

@@ -189,3 +189,36 @@ func TestOpenFile(t *testing.T) {
 		t.Errorf("sectors of %d bytes in a file of 5000", f.SectorSize())
 	}
 }
+
+// TestQueue waits for the derivations of others that need much memory.
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	const name = "/run/cryptsetup/LN_memory-hard-access"
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Skip("no lock directory:", err)
+	}
+	s, _, _ := formatted(t, luks2.FormatOptions{KDF: luks2.KDF{Type: luks2.Argon2id, Time: 4, Memory: 33 << 10, CPUs: 1}})
+	other, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer other.Close()
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	h, err := luks2.Open(t.Context(), s, luks2.WithQueue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := h.VolumeKey(ctx, 0, text(t, "first")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while another derives: %v", err)
+	}
+	if err := unix.Flock(int(other.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if err := weOpen(t, h, 0, "first"); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -102,6 +103,43 @@ func TestReadNothing(t *testing.T) {
 	}
 	if _, err := r.ReadAt(make([]byte, 1), -1); err == nil {
 		t.Error("read before the start")
+	}
+}
+
+// TestCopyTo writes the plaintext in order, whatever the piece, and stops when
+// told to or when nothing takes it.
+func TestCopyTo(t *testing.T) {
+	t.Parallel()
+	s, h, key := formatted(t, luks2.FormatOptions{})
+	plain := make([]byte, 1<<20)
+	for i := range plain {
+		plain[i] = byte(i * i >> 5)
+	}
+	encryptXTS(t, s, key, plain, 1<<20, 512)
+	r, err := h.NewReader(s, 2<<20, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, piece := range []int{1 << 20, 100_000, 65536, 4 << 20} {
+		var out bytes.Buffer
+		if err := r.CopyTo(t.Context(), &out, piece); err != nil || !bytes.Equal(out.Bytes(), plain) {
+			t.Errorf("pieces of %d: %d bytes, %v", piece, out.Len(), err)
+		}
+	}
+	if err := r.CopyTo(t.Context(), fullWriter{}, 4096); !errors.Is(err, errPower) {
+		t.Errorf("nothing takes it: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.CopyTo(ended, io.Discard, 4096); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	short, err := h.NewReader(deaf{}, 2<<20, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := short.CopyTo(t.Context(), io.Discard, 4096); !errors.Is(err, errDeaf) {
+		t.Errorf("nothing to read: %v", err)
 	}
 }
 
