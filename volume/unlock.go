@@ -47,8 +47,7 @@ func (n next) Is(target error) bool { return target == ErrNext }
 
 // UnlockOptions limits an unlock.
 type UnlockOptions struct {
-	Tries   int // attempts over all methods; 0 is without end
-	Keyslot int // the only slot to try; luks2.AnySlot for all
+	Tries int // attempts over all methods; 0 is without end
 	// Failed is told of a failed attempt before another is made; the last one
 	// is in the error that [Unlock] returns. May be nil.
 	Failed func(method string, err error)
@@ -95,7 +94,7 @@ func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o
 		before = m.Name()
 		key, done, err := m.VolumeKey(ctx, h, ask, n)
 		if err == nil {
-			return key, nil
+			return checkBound(h, key)
 		}
 		if ctx.Err() != nil {
 			return Key{}, ctx.Err()
@@ -114,6 +113,17 @@ func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o
 		return Key{}, fmt.Errorf("%w: no way to unlock is configured", ErrNoAnswer)
 	}
 	return Key{}, failed
+}
+
+// checkBound refuses the key of an unbound keyslot, which only comes up when a
+// slot is asked for by number. Used on the data it would read as noise, and what
+// is written under it would be lost.
+func checkBound(h *luks2.Header, key Key) (Key, error) {
+	if h.Bound(key.Keyslot) {
+		return key, nil
+	}
+	key.Volume.Wipe()
+	return Key{}, fmt.Errorf("keyslot %d opens, but holds another key than that of the data: %w", key.Keyslot, luks2.ErrUnsupported)
 }
 
 func rank(m Method) int {

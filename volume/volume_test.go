@@ -351,7 +351,7 @@ func TestUnlock(t *testing.T) {
 		{name: "only a bad key file", methods: []volume.Method{bad}, ask: &script{}, tries: 3, err: luks2.ErrPassphrase},
 		{name: "nothing", ask: &script{}, err: volume.ErrNoAnswer},
 	} {
-		got, err := volume.Unlock(t.Context(), h, c.methods, c.ask, volume.UnlockOptions{Tries: c.tries, Keyslot: luks2.AnySlot})
+		got, err := volume.Unlock(t.Context(), h, c.methods, c.ask, volume.UnlockOptions{Tries: c.tries})
 		if !errors.Is(err, c.err) || len(c.ask.asked) != c.asked {
 			t.Errorf("%s: asked %d times, %v", c.name, len(c.ask.asked), err)
 		}
@@ -398,11 +398,28 @@ func TestUnlockTellsOnce(t *testing.T) {
 	} {
 		var told []string
 		short := func(err error) string { return strings.ReplaceAll(err.Error(), dir+"/", "") }
-		_, err := volume.Unlock(t.Context(), h, c.methods, c.ask, volume.UnlockOptions{Tries: c.tries, Keyslot: luks2.AnySlot,
+		_, err := volume.Unlock(t.Context(), h, c.methods, c.ask, volume.UnlockOptions{Tries: c.tries,
 			Failed: func(_ string, err error) { told = append(told, short(err)) }})
 		if err == nil || short(err) != c.err || !slices.Equal(told, c.told) {
 			t.Errorf("%s: told %q, then %v", c.name, told, err)
 		}
+	}
+}
+
+// The key of an unbound keyslot opens nothing and would destroy what is written.
+func TestUnlockRefusesUnboundKeys(t *testing.T) {
+	t.Parallel()
+	_, h, _ := newVolume(t)
+	other := secret.Random(32)
+	t.Cleanup(other.Wipe)
+	id, err := h.AddSlot(t.Context(), other, text(t, "stray"), luks2.SlotOptions{ID: luks2.AnySlot, KDF: luks2.Minimal(), Unbound: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := volume.Passphrase{Keyslot: id, Question: volume.Question{Message: "enter %s"}}
+	got, err := volume.Unlock(t.Context(), h, []volume.Method{m}, &script{answers: []string{"stray"}}, volume.UnlockOptions{Tries: 1})
+	if !errors.Is(err, luks2.ErrUnsupported) || got.Volume != nil {
+		t.Errorf("unbound keyslot: %v", err)
 	}
 }
 

@@ -134,7 +134,7 @@ func (a *app) attachNew(ctx context.Context, mapper mapper, at *attachment) erro
 	}
 	defer release()
 	ask := a.asker(at.options.Headless)
-	key, err := a.unlock(ctx, h, a.attachMethods(h, at), ask, volume.UnlockOptions{Tries: int(at.options.Tries), Keyslot: at.options.KeySlot})
+	key, err := a.unlock(ctx, h, a.attachMethods(h, at), ask, volume.UnlockOptions{Tries: int(at.options.Tries)})
 	if err != nil {
 		return onDevice(path, err)
 	}

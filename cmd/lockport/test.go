@@ -70,5 +70,5 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 	if o.keyFile != "" {
 		method = volume.KeyFile{Keyslot: o.slot, Source: a.keySource(o.keyFile)}
 	}
-	return volume.Unlock(ctx, h, []volume.Method{method}, ask, volume.UnlockOptions{Tries: 1, Keyslot: o.slot})
+	return volume.Unlock(ctx, h, []volume.Method{method}, ask, volume.UnlockOptions{Tries: 1})
 }
