@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -46,8 +47,7 @@ var arrows = map[string][]string{
 	},
 }
 
-// onlyIn lists packages that only some folders, some files and the Linux side
-// of any package may import.
+// unixFolders may import x/sys/unix in every file, all others in *_linux.go.
 var unixFolders = []string{"internal/kernel", "internal/ask", "internal/argon2", "secret"}
 
 // vagueNames say nothing about what is inside.
@@ -85,9 +85,23 @@ func supported(folder string) string {
 	return ""
 }
 
-// load parses all Go files of the module.
+// parsed is done once for all tests; they only read it.
+var parsed = sync.OnceValues(parse)
+
+// load returns all Go files of the module.
 func load(t *testing.T) []file {
 	t.Helper()
+	files, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < 20 {
+		t.Fatalf("found only %d Go files; the module is not where this test looks for it", len(files))
+	}
+	return slices.Clone(files)
+}
+
+func parse() ([]file, error) {
 	var files []file
 	root := "../.."
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
@@ -106,21 +120,15 @@ func load(t *testing.T) []file {
 			return nil
 		}
 		fset := token.NewFileSet()
-		parsed, err := parser.ParseFile(fset, p, nil, parser.SkipObjectResolution)
+		tree, err := parser.ParseFile(fset, p, nil, parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
 		folder := filepath.ToSlash(filepath.Dir(rel))
-		files = append(files, file{folder, folder + "/" + base, parsed, fset})
+		files = append(files, file{folder, folder + "/" + base, tree, fset})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) < 20 {
-		t.Fatalf("found only %d Go files; the module is not where this test looks for it", len(files))
-	}
-	return files
+	return files, err
 }
 
 // product is load without code for tests.
@@ -153,8 +161,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	}
 }
 
-// Tests may import any support for tests, but not climb up the arrows either:
-// a test inside a package sees what the package sees.
+// Fakes and test harnesses never reach the product.
 func TestOnlyTestsImportTestSupport(t *testing.T) {
 	t.Parallel()
 	for _, f := range product(t) {
