@@ -103,7 +103,7 @@ func FuzzEdit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc []byte, name string, value []byte) {
 		before, err := parseTree(doc)
 		// Values come from marshal, or were looked at by their setter.
-		if err != nil || !json.Valid(value) {
+		if err != nil || !json.Valid(value) || !isText(name) {
 			return
 		}
 		after, err := edit(doc, value, name)
@@ -118,7 +118,7 @@ func FuzzEdit(f *testing.F) {
 			}
 			return
 		}
-		if !bytes.Equal(got.get(name), bytes.TrimSpace(value)) && isText(name) {
+		if !bytes.Equal(got.get(name), bytes.TrimSpace(value)) {
 			t.Errorf("member %q is %s, want %s", name, got.get(name), value)
 		}
 		compareOthers(t, before, got, name)

@@ -49,14 +49,16 @@ type headerCopy struct {
 	json   []byte
 	meta   *metadata
 	err    error
+	intact bool // its checksum is right
 }
 
 // Open reads both copies of the header under the shared lock, validates them
 // and takes the newer one. It writes nothing: a broken copy is reported by
 // [Header.Damage] and mended by [Header.Repair] or the next [Header.Commit].
 //
-// It returns [ErrNotLUKS2] when there is no header, [ErrDamaged] when there is
-// no valid one, both wrapped. The store stays the caller's and must live as
+// It returns [ErrNotLUKS2] when there is no header, [ErrDamaged] when no copy
+// is whole, and [ErrUnsupported] when one is, but has content that is not
+// understood or not allowed; all are wrapped. The store stays the caller's and must live as
 // long as the header.
 func Open(ctx context.Context, s Store, options ...Option) (*Header, error) {
 	unlock, err := lock(ctx, s, false)
@@ -147,7 +149,7 @@ func (c *headerCopy) read(s Store) error {
 		return err
 	}
 	// Only now can the size be trusted to lead to the other copy.
-	c.bin = bin
+	c.bin, c.intact = bin, true
 	text, err := jsonText(area)
 	if err != nil {
 		return err
@@ -190,7 +192,17 @@ func choose(primary, secondary headerCopy) (best, other headerCopy, err error) {
 	case errors.Is(primary.err, errNoMagic) && errors.Is(secondary.err, errNoMagic):
 		return best, other, fmt.Errorf("%w: %w", ErrNotLUKS2, errNoMagic)
 	}
-	return best, other, fmt.Errorf("%w: first: %w; second: %w", ErrDamaged, primary.err, secondary.err)
+	kind := ErrDamaged
+	if primary.refused() || secondary.refused() {
+		kind = ErrUnsupported
+	}
+	return best, other, fmt.Errorf("%w: first: %w; second: %w", kind, primary.err, secondary.err)
+}
+
+// refused tells a copy with content that is not understood or not allowed from
+// a damaged one, which a backup would replace.
+func (c headerCopy) refused() bool {
+	return c.err != nil && (c.intact || errors.Is(c.err, ErrUnsupported))
 }
 
 // checkStoreSize refuses a store that ends before the keyslots area does.
