@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"internal/argon2": {"secret"},
 	"luks2":           {"internal/argon2", "secret"},
 	"volume":          {"luks2", "secret"},
-	"tpm2":            {"volume", "luks2", "secret"},
+	"tpm2":            {"volume", "luks2", "internal/argon2", "secret"},
 	"fido2":           {"volume", "luks2", "secret"},
 	"pkcs11":          {"volume", "luks2", "secret"},
 	"crypttab":        {"volume", "luks2", "secret"},
