@@ -3,7 +3,10 @@ package volume
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lockport/lockport/luks2"
 )
@@ -87,10 +90,14 @@ func numbers(list []int) string {
 	return strings.Trim(strings.ReplaceAll(fmt.Sprint(list), " ", "+"), "[]")
 }
 
+// maxShown is the most of a text from a header that is shown, in bytes.
+const maxShown = 256
+
 // printable keeps text from a header from steering a terminal.
 func printable(s string) string {
-	if luks2.CheckName(s) == nil {
+	odd := func(r rune) bool { return !unicode.IsPrint(r) }
+	if len(s) <= maxShown && utf8.ValidString(s) && !strings.ContainsFunc(s, odd) {
 		return s
 	}
-	return fmt.Sprintf("%.64q", s)
+	return strconv.Quote(s[:min(len(s), maxShown)])
 }

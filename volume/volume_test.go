@@ -498,6 +498,8 @@ func TestPolicy(t *testing.T) {
 		{`{"type":"systemd-tpm2","tpm2-pcrs":[]}`, "binds to nothing but the TPM"},
 		{`{"type":"systemd-fido2","fido2-clientPin-required":true,"fido2-up-required":true,"fido2-uv-required":false}`, "PIN, touch"},
 		{`{"type":"systemd-pkcs11","pkcs11-uri":"pkcs11:token=a"}`, "pkcs11:token=a"},
+		{`{"type":"systemd-pkcs11","pkcs11-uri":"pkcs11:` + strings.Repeat("a", 100) + `"}`, "pkcs11:" + strings.Repeat("a", 100)},
+		{`{"type":"systemd-pkcs11","pkcs11-uri":"` + strings.Repeat("a", 300) + `"}`, `"` + strings.Repeat("a", 256) + `"`},
 		{`{"type":"systemd-pkcs11","pkcs11-uri":"\u001b[31mred"}`, `"\x1b[31mred"`},
 		{`{"type":"systemd-tpm2","tpm2-pcrs":"odd"}`, ""},
 		{`{"type":"clevis"}`, ""},

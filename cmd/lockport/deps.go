@@ -2,6 +2,8 @@ package main
 
 import (
 	"os"
+	"strconv"
+	"time"
 
 	"github.com/lockport/lockport/internal/ask"
 	"github.com/lockport/lockport/internal/kernel"
@@ -43,11 +45,24 @@ func (a *app) asker(headless bool) volume.Asker {
 	return ask.New(ask.Config{
 		TakeEnv:     ask.TakeEnv,
 		Credentials: os.Getenv("CREDENTIALS_DIRECTORY"),
-		Cache:       ask.Cache{Get: kernel.CacheGet, Put: kernel.CachePut},
+		Cache:       cache(os.Getenv("SYSTEMD_ASK_PASSWORD_KEYRING_TIMEOUT_SEC")),
 		Terminal:    ask.OpenTerminal(os.Stdin),
 		Agents:      "/run/systemd/ask-password",
 		Headless:    headless,
 	})
+}
+
+// cache shares typed secrets for the seconds that the originals' variable says;
+// 0 switches that off.
+func cache(seconds string) ask.Cache {
+	c := ask.Cache{Get: kernel.CacheGet, Put: kernel.CachePut}
+	if n, err := strconv.ParseUint(seconds, 10, 31); err == nil {
+		if n == 0 {
+			return ask.Cache{}
+		}
+		c.For = time.Duration(n) * time.Second
+	}
+	return c
 }
 
 // kernelKey looks up what luks2-keyring tokens name.

@@ -63,7 +63,7 @@ func (a *app) backupHeader(ctx context.Context, h *luks2.Header, path string) er
 func (a *app) restoreCommand() *cobra.Command {
 	var o luks2.RestoreOptions
 	cmd := &cobra.Command{
-		Use:   "restore DEVICE FILE",
+		Use:   "restore [OPTIONS] DEVICE FILE",
 		Short: "Write header and keyslots back from a backup",
 		Long: `Writes header and keyslots back from a backup, which is checked first. All
 keyslots become what they were: passphrases added since are lost, and removed
@@ -121,7 +121,7 @@ func restoreTo(ctx context.Context, f, backup *luks2.File, o luks2.RestoreOption
 func (a *app) repairCommand() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use:   "repair DEVICE",
+		Use:   "repair [OPTIONS] DEVICE",
 		Short: "Rewrite a damaged copy of the header from the good one",
 		Long: `A LUKS2 header is there twice. If one copy is damaged, this rewrites it from the
 other. A place that shows the signature of something else, of a file system for

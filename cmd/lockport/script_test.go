@@ -16,6 +16,16 @@ func TestMain(m *testing.M) {
 		"lockport":            counted,
 		"systemd-cryptenroll": counted,
 		"systemd-cryptsetup":  counted,
+		// Helpers.
+		"new-volume":  newVolume,
+		"unpack":      unpack,
+		"poke":        poke,
+		"add-token":   tokenTool,
+		"serve-key":   serveKey,
+		"with-stdout": withStdout,
+		"as-nobody":   asNobody,
+		"low-memory":  lowMemory,
+		"typist":      typist,
 	})
 }
 
@@ -30,8 +40,9 @@ func counted() {
 	os.Exit(code)
 }
 
-// TestScripts runs one file per behaviour. In each, $FAST has the flags of a
-// keyslot that costs little, and $VECTORS the volumes of the originals.
+// TestScripts runs one file per behaviour. In each, $ITER and $MEM are the
+// options of a keyslot that costs little, and $VECTORS has the volumes of the
+// originals.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	vectors, err := filepath.Abs("../../testdata/vectors")
@@ -43,10 +54,31 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Condition:           condition,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("VECTORS", vectors)
+			e.Setenv("ITER", "--pbkdf-force-iterations=4")
+			e.Setenv("MEM", "--pbkdf-memory=32")
 			e.Setenv("TZ", "UTC")
+			// What is typed in one script must not answer in another.
+			e.Setenv("SYSTEMD_ASK_PASSWORD_KEYRING_TIMEOUT_SEC", "0")
+			e.Setenv("LANG", "C.UTF-8")
 			return nil
 		},
 	})
+}
+
+// condition tells what this machine has: [dm] device-mapper, [luksvar] a LUKS2
+// volume under /var.
+func condition(name string) (bool, error) {
+	a := newApp("lockport")
+	switch name {
+	case "dm":
+		_, err := a.mapper().Mapped(ctx(), "lockport-script-test")
+		return err == nil, nil
+	case "luksvar":
+		_, err := a.mapper().Backing("/var")
+		return err == nil, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
 }
