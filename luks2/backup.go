@@ -92,7 +92,7 @@ func (h *Header) restoreTo(s Store, broken brokenCopy) error {
 	backup := h.store
 	start := 2 * h.bin.size
 	out := io.NewOffsetWriter(s, start)
-	if _, err := io.CopyBuffer(out, io.NewSectionReader(backup, start, h.meta.keyslotsSize), make([]byte, 1<<20)); err != nil {
+	if _, err := io.CopyBuffer(out, io.NewSectionReader(backup, start, h.meta.keyslotsSize), make([]byte, min(h.meta.keyslotsSize, 1<<20))); err != nil {
 		return fmt.Errorf("restoring keyslots: %w", err)
 	}
 	if err := s.Sync(); err != nil {

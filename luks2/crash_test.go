@@ -3,6 +3,7 @@ package luks2_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,7 +79,9 @@ func (d *dying) Sync() error {
 	if !d.next() {
 		return errPower
 	}
-	d.synced = slices.Clone(d.now)
+	for _, e := range d.pending {
+		copy(d.synced[e.start:e.end], d.now[e.start:e.end])
+	}
 	d.pending = nil
 	return nil
 }
@@ -135,13 +138,14 @@ func (o operation) everywhere(t *testing.T, image []byte, each func(image []byte
 		if !d.dead() && err != nil {
 			t.Fatalf("without a failure: %v", err)
 		}
-		var seen [][]byte
+		seen := map[[sha256.Size]byte]bool{}
 		for _, how := range []string{kept, torn, lost, shuffled} {
 			after := d.state(how, random)
-			if slices.ContainsFunc(seen, func(b []byte) bool { return bytes.Equal(b, after) }) {
+			sum := sha256.Sum256(after)
+			if seen[sum] {
 				continue
 			}
-			seen = append(seen, slices.Clone(after))
+			seen[sum] = true
 			each(after)
 			o.check(t, after, !d.dead())
 			if t.Failed() {
@@ -276,11 +280,15 @@ var operations = []operation{
 // copies of the header whole before, and with one of them.
 func TestDyingStore(t *testing.T) {
 	t.Parallel()
-	states := []string{"whole", "first copy bad", "second copy bad", "first copy older", "second copy older"}
 	for i, o := range operations {
-		// What differs is only which key material is written.
-		states := states[:[]int{5, 3, 1, 1}[i]]
-		for _, before := range states {
+		// What differs is only which key material is written: the header is
+		// written in the same way.
+		for _, before := range [][]string{
+			{"whole", "first copy bad", "second copy older"},
+			{"whole", "second copy bad", "first copy older"},
+			{"whole"},
+			{"second copy bad"},
+		}[i] {
 			t.Run(o.name+", "+before, func(t *testing.T) {
 				t.Parallel()
 				o.everywhere(t, imageWith(t, before), func([]byte) {})

@@ -468,9 +468,9 @@ func TestOlderCopy(t *testing.T) {
 func TestProbing(t *testing.T) {
 	t.Parallel()
 	for size := int64(16 << 10); size <= 4<<20; size *= 2 {
-		s := luks2.NewMemory(make([]byte, 2*size+1<<20))
+		s := luks2.NewMemory(make([]byte, 2*size+256<<10))
 		h, key, err := luks2.Format(t.Context(), s, text(t, "first"), luks2.FormatOptions{
-			HeaderSize: size, DataOffset: 2*size + 1<<19, KeySize: 32, KDF: luks2.Minimal(), Fast: true})
+			HeaderSize: size, DataOffset: 2*size + 256<<10, KeySize: 32, KDF: luks2.Minimal(), Fast: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,14 +17,32 @@ import (
 var small = luks2.WithLimits(luks2.Limits{KDFMemory: 256 << 10, KDFIterations: 1000, KDFTime: 4})
 
 // A padded store is a header with zeros behind it, so that inputs stay short.
-type padded struct {
-	*luks2.Memory
-	head int
+// What is written there is forgotten.
+type padded struct{ head []byte }
+
+const paddedSize = 1 << 20
+
+func (p padded) Size() (int64, error) { return paddedSize, nil }
+
+func (p padded) ReadAt(b []byte, off int64) (int, error) {
+	if off+int64(len(b)) > paddedSize {
+		return 0, io.EOF
+	}
+	clear(b)
+	if off < int64(len(p.head)) {
+		copy(b, p.head[off:])
+	}
+	return len(b), nil
 }
 
-func newPadded(head []byte) padded {
-	return padded{luks2.NewMemory(append(bytes.Clone(head), make([]byte, 1<<20)...)), len(head)}
+func (p padded) WriteAt(b []byte, off int64) (int, error) {
+	if off < int64(len(p.head)) {
+		copy(p.head[off:], b)
+	}
+	return len(b), nil
 }
+
+func (p padded) Sync() error { return nil }
 
 // sealCopies makes the checksums of both copies right where there are any.
 func sealCopies(image []byte) {
@@ -42,7 +60,7 @@ func seedImages(f *testing.F) [][]byte {
 	f.Helper()
 	seeds := [][]byte{baseImage(f)[:2*copySize]}
 	for _, name := range []string{"v252", "v257", "v257b"} {
-		seeds = append(seeds, gunzip(f, filepath.Join(vectors, name+".img.gz"))[:2*copySize])
+		seeds = append(seeds, gunzipHead(f, filepath.Join(vectors, name+".img.gz"), 2*copySize))
 	}
 	return seeds
 }
@@ -59,11 +77,12 @@ func FuzzHeader(f *testing.F) {
 		if len(image) > 64<<10 {
 			t.Skip()
 		}
-		image = bytes.Clone(image)
+		// Room for both copies, which a commit writes.
+		image = append(bytes.Clone(image), make([]byte, 64<<10-len(image))...)
 		if sealed {
 			sealCopies(image)
 		}
-		s := newPadded(image)
+		s := padded{image}
 		h, err := luks2.Open(t.Context(), s, small)
 		if err != nil {
 			return
@@ -76,6 +95,9 @@ func FuzzHeader(f *testing.F) {
 			if !errors.Is(err, luks2.ErrAmbiguous) {
 				t.Errorf("a header that opens can't be written: %v", err)
 			}
+			return
+		}
+		if 2*h.Size() > int64(len(image)) {
 			return
 		}
 		if h, err = luks2.Open(t.Context(), s); err != nil || h.Label() != "fuzz" || h.Damage() != nil {
@@ -132,7 +154,7 @@ func FuzzMetadata(f *testing.F) {
 		}
 		image := bytes.Clone(base)
 		change{text: func(string) string { return string(text) }}.apply(t, image)
-		h, err := luks2.Open(t.Context(), newPadded(image), small)
+		h, err := luks2.Open(t.Context(), padded{image}, small)
 		if err != nil {
 			return
 		}

@@ -55,6 +55,10 @@ func TestSamples(t *testing.T) {
 			if got := hex.EncodeToString(wiped(t, key).Reveal()); got != want.VolumeKey {
 				t.Errorf("%s: keyslot %d: another volume key", name, id)
 			}
+			// Trying all that stand before the last one takes long.
+			if id > 2 {
+				continue
+			}
 			if found, key, err := h.Find(t.Context(), text(t, pass)); err != nil || found != id {
 				t.Errorf("%s: finding keyslot %d: %d, %v", name, id, found, err)
 			} else {

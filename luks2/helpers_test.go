@@ -44,6 +44,12 @@ func wiped(t testing.TB, s *secret.Bytes) *secret.Bytes {
 
 func gunzip(t testing.TB, path string) []byte {
 	t.Helper()
+	return gunzipHead(t, path, 1<<30)
+}
+
+// gunzipHead returns up to n bytes of a compressed file.
+func gunzipHead(t testing.TB, path string, n int64) []byte {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +59,7 @@ func gunzip(t testing.TB, path string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := io.ReadAll(z)
+	b, err := io.ReadAll(io.LimitReader(z, n))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,10 +60,11 @@ func BenchmarkPBKDF2(b *testing.B) {
 func FuzzAF(f *testing.F) {
 	hashes := []string{"sha1", "sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-512"}
 	for i := range hashes {
-		for _, n := range []int{1, 16, 20, 31, 32, 33, 64, 65, 512} {
+		for _, n := range []int{1, 20, 33} {
 			f.Add(bytes.Repeat([]byte{byte(n)}, n), i)
 		}
 	}
+	f.Add(make([]byte, maxKeySize), 2)
 	f.Fuzz(func(t *testing.T, content []byte, name int) {
 		if len(content) == 0 || len(content) > maxKeySize || name < 0 {
 			t.Skip()

@@ -93,6 +93,10 @@ func TestTheyFormat(t *testing.T) {
 			if !slices.Contains(options, "--pbkdf") {
 				args = append(args, quick...)
 			}
+			// Less to fill with noise; TestFormatDefaults has the default.
+			if !slices.Contains(options, "--luks2-keyslots-size") && !slices.Contains(options, "--offset") {
+				args = append(args, "--luks2-keyslots-size", "512k")
+			}
 			mustCryptsetup(t, "pass", args...)
 			_, h := openFile(t, path)
 			if err := errors.Join(h.Damage(), weOpen(t, h, -1, "pass")); err != nil {
@@ -135,7 +139,7 @@ func TestWeFormat(t *testing.T) {
 		{KDF: cheap, Label: "a label", Subsystem: "sub"},
 		{KDF: luks2.KDF{Type: luks2.Argon2i, Time: 4, Memory: 64, CPUs: 2}, SectorSize: 4096},
 		{KeySize: 32, HeaderSize: 32 << 10}, {HeaderSize: 64 << 10}, {HeaderSize: 128 << 10}, {HeaderSize: 256 << 10},
-		{HeaderSize: 512 << 10}, {HeaderSize: 1 << 20}, {HeaderSize: 2 << 20}, {HeaderSize: 4 << 20},
+		{HeaderSize: 512 << 10}, {HeaderSize: 1 << 20}, {HeaderSize: 2 << 20}, {HeaderSize: 4 << 20, DataOffset: 9 << 20},
 		{Cipher: "aes-cbc-essiv:sha256"}, {Cipher: "aes-cbc-essiv:sha256", KeySize: 16, DataOffset: 1 << 20},
 		{KDF: luks2.KDF{Type: luks2.PBKDF2, Hash: "sha1", Iterations: 1234}},
 		{KDF: luks2.KDF{Type: luks2.PBKDF2, Hash: "sha3-512", Iterations: 1000}},
@@ -151,6 +155,9 @@ func TestWeFormat(t *testing.T) {
 			defer f.Close()
 			if o.KDF.Type == "" {
 				o.KDF = luks2.Minimal()
+			}
+			if o.DataOffset == 0 && i > 0 {
+				o.DataOffset = max(1<<20, 4*o.HeaderSize)
 			}
 			o.Fast = true
 			h, key, err := luks2.Format(t.Context(), f, text(t, "pass"), o)
@@ -499,7 +506,7 @@ func TestMending(t *testing.T) {
 func TestRandomSequences(t *testing.T) {
 	t.Parallel()
 	peer(t, "cryptsetup")
-	rounds, steps := 2, 12
+	rounds, steps := 2, 8
 	if os.Getenv("LOCKPORT_LONG") != "" {
 		rounds, steps = 20, 60
 	}
