@@ -1,9 +1,12 @@
+//go:build linux
+
 package luks2_test
 
 import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -17,6 +20,14 @@ import (
 
 // killEnv tells a copy of this test program which image to work on.
 const killEnv = "LOCKPORT_TEST_KILL_IMAGE"
+
+// victim turns a process that TestKill has started into its victim.
+func victim() {
+	if path := os.Getenv(killEnv); path != "" {
+		fmt.Fprintln(os.Stderr, beVictim(path))
+		os.Exit(1)
+	}
+}
 
 // beVictim is what TestKill kills: it adds and removes a keyslot for ever, and
 // says so after each commit.
