@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/secret"
 )
 
 // peer wants one of the original tools: without it the test is skipped, and
@@ -64,5 +67,19 @@ func theyOpen(t testing.TB, path string, slot int, pass string) error {
 		args = append(args, "--key-slot", strconv.Itoa(slot))
 	}
 	_, err := cryptsetup(t, pass, args...)
+	return err
+}
+
+// weOpen tries a passphrase on a keyslot, or on any for -1.
+func weOpen(t testing.TB, h *luks2.Header, slot int, pass string) error {
+	t.Helper()
+	var key *secret.Bytes
+	var err error
+	if slot < 0 {
+		_, key, err = h.Find(t.Context(), text(t, pass))
+	} else {
+		key, err = h.VolumeKey(t.Context(), slot, text(t, pass))
+	}
+	key.Wipe()
 	return err
 }

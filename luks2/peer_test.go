@@ -47,20 +47,6 @@ func openFile(t testing.TB, path string) (*luks2.File, *luks2.Header) {
 	return f, reopen(t, f)
 }
 
-// weOpen tries a passphrase on a keyslot, or on any for -1.
-func weOpen(t testing.TB, h *luks2.Header, slot int, pass string) error {
-	t.Helper()
-	var key *secret.Bytes
-	var err error
-	if slot < 0 {
-		_, key, err = h.Find(t.Context(), text(t, pass))
-	} else {
-		key, err = h.VolumeKey(t.Context(), slot, text(t, pass))
-	}
-	key.Wipe()
-	return err
-}
-
 // TestTheyFormat reads what luksFormat makes with each of its options.
 func TestTheyFormat(t *testing.T) {
 	t.Parallel()
