@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -28,10 +27,6 @@ func run() int {
 	if err := secret.Harden(); err != nil {
 		fmt.Fprintln(os.Stderr, "lockport: forbidding core dumps:", err)
 	}
-	// One command is over before collecting garbage pays; export, which may run
-	// for long, does so once it holds this much.
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(64 << 20)
 	// The first signal cancels what is under way, so that terminals are put
 	// back and locks released; a second one ends the program at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
