@@ -133,7 +133,7 @@ func (a *app) attachNew(ctx context.Context, mapper mapper, at *attachment) erro
 		return err
 	}
 	defer release()
-	ask := a.asker(at.options.Headless)
+	ask := a.asker(asking{headless: at.options.Headless, cacheOnly: at.options.Cache == crypttab.CacheReadOnly})
 	key, err := a.unlock(ctx, h, a.attachMethods(h, at), ask, volume.UnlockOptions{Tries: int(at.options.Tries)})
 	if err != nil {
 		return onDevice(path, err)

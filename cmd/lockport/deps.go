@@ -39,16 +39,26 @@ func (a *app) lockMemory() {
 	}
 }
 
+// asking limits whom questions go to.
+type asking struct {
+	headless  bool // no person
+	cacheOnly bool // take answers from the cache, but leave none there
+}
+
 // asker returns whoever answers questions: environment, credentials, the cache
-// and, unless headless, a person.
-func (a *app) asker(headless bool) volume.Asker {
+// and a person.
+func (a *app) asker(o asking) volume.Asker {
+	shared := cache(os.Getenv("SYSTEMD_ASK_PASSWORD_KEYRING_TIMEOUT_SEC"))
+	if o.cacheOnly {
+		shared.Put = nil
+	}
 	return ask.New(ask.Config{
 		TakeEnv:     ask.TakeEnv,
 		Credentials: os.Getenv("CREDENTIALS_DIRECTORY"),
-		Cache:       cache(os.Getenv("SYSTEMD_ASK_PASSWORD_KEYRING_TIMEOUT_SEC")),
+		Cache:       shared,
 		Terminal:    ask.OpenTerminal(os.Stdin),
 		Agents:      "/run/systemd/ask-password",
-		Headless:    headless,
+		Headless:    o.headless,
 	})
 }
 

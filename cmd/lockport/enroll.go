@@ -163,7 +163,7 @@ func (a *app) enrollAndWipe(ctx context.Context, h *luks2.Header, device string,
 
 // enrollSlot unlocks the volume and adds the keyslot.
 func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, with volume.Enroller, o *enrollOptions) (int, error) {
-	ask := a.asker(false)
+	ask := a.asker(asking{})
 	key, err := a.unlock(ctx, h, o.methods(device, a), ask, volume.UnlockOptions{Tries: unlockTries})
 	if err != nil {
 		return 0, err

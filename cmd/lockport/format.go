@@ -216,7 +216,7 @@ func (a *app) newPassphraseFor(ctx context.Context, device, keyFile string) (*se
 	if keyFile != "" {
 		return a.keySource(keyFile).Read(ctx)
 	}
-	ask := a.asker(false)
+	ask := a.asker(asking{})
 	pass, _, err := volume.PasswordEnroller{Question: newPassphrase(device)}.Enroll(ctx, ask)
 	return pass, err
 }

@@ -62,7 +62,7 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 			return volume.Key{}, err
 		}
 	}
-	ask := a.asker(false)
+	ask := a.asker(asking{})
 	var method volume.Method = volume.Passphrase{Keyslot: o.slot, Question: volume.Question{
 		Message: "Please enter %s for disk " + device + ":", ID: "lockport-test:" + device,
 		Env: "PASSWORD", Credential: "cryptenroll.passphrase",
