@@ -26,13 +26,20 @@ type Activation struct {
 	Size     int64    // bytes of that device
 	Flags    []string // as for [Header.SetFlags]; those of the header are added
 	ReadOnly bool
+	Detached bool // the header is not on that device
 }
+
+// errHeaderElsewhere: mapped where it says, the data would lie over the header.
+var errHeaderElsewhere = fmt.Errorf("%w: the header says that the data is on another device", ErrUnsupported)
 
 // Table returns what the kernel has to be told to map the data under a name.
 func (h *Header) Table(name string, a Activation) (Table, error) {
 	s, err := h.Segment()
 	if err != nil {
 		return Table{}, err
+	}
+	if s.Offset == 0 && !a.Detached {
+		return Table{}, errHeaderElsewhere
 	}
 	d, ok := h.meta.segmentDigest()
 	if !ok {

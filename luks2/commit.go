@@ -103,6 +103,10 @@ func (h *Header) checkUnchanged() (now *Header, err error) {
 // checkOther looks at what stands in the place of a broken copy before it is
 // overwritten.
 func (h *Header) checkOther() error {
+	if h.broken.newer {
+		// Whoever wrote it knows more than we do.
+		return fmt.Errorf("%w: a newer copy of the header is not understood: %w", ErrUnsupported, h.broken.err)
+	}
 	if h.broken.err == nil || h.broken.offset != 0 {
 		// Only the start of a device carries signatures of other formats.
 		return nil

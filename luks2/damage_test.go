@@ -2,6 +2,7 @@ package luks2_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -583,5 +584,67 @@ func TestFull(t *testing.T) {
 	}
 	if _, err := h.AddToken(token(0)); !errors.Is(err, luks2.ErrFull) {
 		t.Errorf("a token into a full header: %v", err)
+	}
+}
+
+// A copy that is whole and newer, but not understood, was written by somebody
+// who knows more than we do: reading the older one is fine, overwriting is not.
+func TestNewerCopyNotUnderstood(t *testing.T) {
+	t.Parallel()
+	s, h, _ := formatted(t, luks2.FormatOptions{})
+	strange := luks2.NewMemory(make([]byte, 2<<20))
+	image := make([]byte, 2<<20)
+	if _, err := s.ReadAt(image, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := strange.WriteAt(image, 0); err != nil {
+		t.Fatal(err)
+	}
+	// Its sequence number is raised by a write of ours, then its metadata made strange.
+	newer := reopen(t, strange)
+	if err := errors.Join(newer.SetFlags("x"), newer.Commit(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	area := make([]byte, h.Size())
+	if _, err := strange.ReadAt(area, h.Size()); err != nil {
+		t.Fatal(err)
+	}
+	area = bytes.Replace(area, []byte(`"type":"pbkdf2"`), []byte(`"type":"pbkdf9"`), 1)
+	clear(area[448:512])
+	sum := sha256.Sum256(area)
+	copy(area[448:], sum[:])
+	if _, err := s.WriteAt(area, h.Size()); err != nil {
+		t.Fatal(err)
+	}
+	h = reopen(t, s)
+	if h.Damage() == nil {
+		t.Error("the strange copy goes unmentioned")
+	}
+	if err := errors.Join(h.SetLabel("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Commit(t.Context()); !errors.Is(err, luks2.ErrUnsupported) {
+		t.Errorf("committed over a newer copy: %v", err)
+	}
+	if err := h.Repair(t.Context()); !errors.Is(err, luks2.ErrUnsupported) {
+		t.Errorf("repaired over a newer copy: %v", err)
+	}
+	if err := h.RepairAnyway(t.Context()); err != nil {
+		t.Errorf("not even with force: %v", err)
+	}
+}
+
+// A header for data on another device must not be mapped over itself.
+func TestDataElsewhere(t *testing.T) {
+	t.Parallel()
+	s, h, key := formatted(t, luks2.FormatOptions{Detached: true})
+	if _, err := h.Table("x", luks2.Activation{Device: "/dev/x", Size: 1 << 20}); !errors.Is(err, luks2.ErrUnsupported) {
+		t.Errorf("table over the header: %v", err)
+	}
+	if _, err := h.Table("x", luks2.Activation{Device: "/dev/x", Size: 1 << 20, Detached: true}); err != nil {
+		t.Error(err)
+	}
+	if _, err := h.NewReader(s, 2<<20, key); !errors.Is(err, luks2.ErrUnsupported) {
+		t.Errorf("reading the header as data: %v", err)
 	}
 }

@@ -65,10 +65,13 @@ func gunzipHead(t testing.TB, path string, n int64) []byte {
 // formatted returns a small new volume with the passphrase "first".
 func formatted(t testing.TB, o luks2.FormatOptions) (*luks2.Memory, *luks2.Header, *secret.Bytes) {
 	t.Helper()
-	s := luks2.NewMemory(make([]byte, 2<<20))
-	if o.DataOffset == 0 {
+	size := 2 << 20
+	if o.Detached {
+		size = luks2.DefaultHeaderArea
+	} else if o.DataOffset == 0 {
 		o.DataOffset = 1 << 20
 	}
+	s := luks2.NewMemory(make([]byte, size))
 	if o.KeySize == 0 {
 		o.KeySize = 32
 	}

@@ -1,6 +1,7 @@
 package luks2
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -29,6 +30,7 @@ type Header struct {
 type brokenCopy struct {
 	offset int64
 	err    error // nil when both are good
+	newer  bool  // whole, and newer than the good one, but not understood
 }
 
 // Option changes how a header is opened.
@@ -89,9 +91,11 @@ func open(s Store, options ...Option) (*Header, error) {
 	}
 	h.bin, h.json, h.meta = best.bin, best.json, best.meta
 	if other.err != nil {
-		h.broken = brokenCopy{h.otherOffset(best.offset), other.err}
+		newer := other.refused() && other.bin.seqID > best.bin.seqID
+		h.broken = brokenCopy{h.otherOffset(best.offset), other.err, newer}
 	} else if other.bin.seqID != best.bin.seqID {
-		h.broken = brokenCopy{other.offset, fmt.Errorf("older: sequence number %d, the other has %d", other.bin.seqID, best.bin.seqID)}
+		err := fmt.Errorf("older: sequence number %d, the other has %d", other.bin.seqID, best.bin.seqID)
+		h.broken = brokenCopy{offset: other.offset, err: err}
 	}
 	if err := h.checkStoreSize(); err != nil {
 		return nil, err
@@ -104,13 +108,13 @@ func (h *Header) otherOffset(offset int64) int64 { return h.bin.size - offset }
 // readCopies reads the primary copy, and the secondary one where the primary
 // says it is, or else wherever it can be.
 func readCopies(s Store) (primary, secondary headerCopy) {
-	primary = readCopy(s, 0)
+	primary = readCopy(s, 0, headerCopy{})
 	places := sizes
 	if primary.bin.size != 0 && !errors.Is(primary.err, errNoMagic) && primary.meta != nil {
 		places = []int64{primary.bin.size}
 	}
 	for i, offset := range places {
-		c := readCopy(s, offset)
+		c := readCopy(s, offset, primary)
 		// A damaged copy tells more than the many places that have none.
 		if i == 0 || errors.Is(secondary.err, errNoMagic) || c.err == nil {
 			secondary = c
@@ -122,13 +126,15 @@ func readCopies(s Store) (primary, secondary headerCopy) {
 	return primary, secondary
 }
 
-func readCopy(s Store, offset int64) headerCopy {
+// readCopy reads one copy. Where its metadata says the same as that of another
+// one, which is the rule, it is not parsed once more.
+func readCopy(s Store, offset int64, like headerCopy) headerCopy {
 	c := headerCopy{offset: offset}
-	c.err = c.read(s)
+	c.err = c.read(s, like)
 	return c
 }
 
-func (c *headerCopy) read(s Store) error {
+func (c *headerCopy) read(s Store, like headerCopy) error {
 	fixed := make([]byte, binarySize)
 	switch err := readFull(s, fixed, c.offset); {
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -153,6 +159,10 @@ func (c *headerCopy) read(s Store) error {
 	text, err := jsonText(area)
 	if err != nil {
 		return err
+	}
+	if like.meta != nil && like.bin.size == bin.size && bytes.Equal(text, like.json) {
+		c.json, c.meta = like.json, like.meta
+		return nil
 	}
 	meta, err := parseMetadata(text, bin.size)
 	if err != nil {

@@ -28,6 +28,9 @@ func (h *Header) NewReader(data io.ReaderAt, size int64, key *secret.Bytes) (*Re
 	if err != nil {
 		return nil, err
 	}
+	if s.Offset == 0 && data == io.ReaderAt(h.store) {
+		return nil, errHeaderElsewhere
+	}
 	length, err := s.length(size)
 	if err != nil {
 		return nil, err

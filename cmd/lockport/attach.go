@@ -165,7 +165,8 @@ func (a *app) table(mapper mapper, h *luks2.Header, at *attachment) (luks2.Table
 		// The mapping holds the loop device from then on.
 		device, release = loop, func() { _ = undo() }
 	}
-	t, err := h.Table(at.name, luks2.Activation{Device: device, Size: size, Flags: at.flags(), ReadOnly: at.options.Flags.ReadOnly})
+	t, err := h.Table(at.name, luks2.Activation{Device: device, Size: size, Flags: at.flags(),
+		ReadOnly: at.options.Flags.ReadOnly, Detached: at.options.Header != ""})
 	if err != nil {
 		release()
 		return t, func() {}, onDevice(at.device, err)

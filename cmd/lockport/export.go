@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/spf13/cobra"
@@ -38,20 +39,18 @@ func (a *app) export(ctx context.Context, device, header string, o *testOptions)
 	if isTerminal(a.out) {
 		return errTerminal
 	}
-	path := device
-	if header != "" {
-		path = header
-	}
-	f, h, err := a.openHeader(ctx, path, true, luks2.WithLimits(o.limits))
+	f, h, err := a.openHeader(ctx, cmp.Or(header, device), true, luks2.WithLimits(o.limits))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	data, err := openDevice(device, true)
-	if err != nil {
-		return err
+	data := f
+	if header != "" {
+		if data, err = openDevice(device, true); err != nil {
+			return err
+		}
+		defer data.Close()
 	}
-	defer data.Close()
 	r, err := a.reader(ctx, h, data, o)
 	if err != nil {
 		return onDevice(device, err)
