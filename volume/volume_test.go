@@ -283,6 +283,38 @@ func TestPlanWipe(t *testing.T) {
 	}
 }
 
+// TestPlanWipeSharedSlots has slots that several tokens name, where the tokens
+// are looked at by number: 1 foreign, 2 tpm2, 1 and 2 together fido2.
+func TestPlanWipeSharedSlots(t *testing.T) {
+	t.Parallel()
+	_, h, key := newVolume(t)
+	addSlot(t, h, key, "f", "clevis")
+	addSlot(t, h, key, "t", "systemd-tpm2")
+	if _, err := h.AddToken(json.RawMessage(`{"type":"systemd-fido2","keyslots":["1","2"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	for wipe, want := range map[string]string{
+		"1":     "[] [0] [1]",
+		"2":     "[] [1] [2]",
+		"tpm2":  "[] [1] []",
+		"fido2": "[2 1] [2 1 0] []",
+		"1,2":   "[2 1] [2 1 0] []",
+	} {
+		var s volume.Selection
+		if err := s.ParseSelection(wipe); err != nil {
+			t.Fatal(err)
+		}
+		plan, err := volume.PlanWipe(t.Context(), h, s)
+		slots := []int{}
+		for _, slot := range plan.Slots {
+			slots = append(slots, slot.ID)
+		}
+		if got := fmt.Sprint(slots, plan.Tokens, plan.Kept); err != nil || got != want {
+			t.Errorf("%s: %s, %v", wipe, got, err)
+		}
+	}
+}
+
 func TestWipe(t *testing.T) {
 	t.Parallel()
 	s, h, key := newVolume(t)

@@ -68,6 +68,7 @@ type WipePlan struct {
 	Slots   []Slot
 	Tokens  []int
 	Missing []int // asked for by number, but not there
+	Kept    []int // asked for by number, but kept together with another slot
 	// LosesHuman: the volume will have no passphrase and no recovery key left.
 	LosesHuman bool
 }
@@ -96,6 +97,11 @@ func PlanWipe(ctx context.Context, h *luks2.Header, s Selection, keep ...int) (W
 		}
 	}
 	slices.Sort(plan.Missing)
+	for _, id := range s.Slots {
+		if _, err := h.Keyslot(id); err == nil && w.keep[id] && !slices.Contains(plan.Kept, id) {
+			plan.Kept = append(plan.Kept, id)
+		}
+	}
 	left, human, hadHuman := 0, s.Adds.Human(), false
 	if s.Adds != "" {
 		left++
@@ -191,21 +197,21 @@ func opensEmpty(ctx context.Context, h *luks2.Header, slot Slot) (bool, error) {
 	return false, err
 }
 
-// followTokens keeps or wipes the slots of a token together.
+// followTokens keeps or wipes the slots of a token together, by number of the
+// token. The slots of a token that nobody chose are kept as well, against the
+// tokens behind it.
 func (w *wipe) followTokens(h *luks2.Header) {
 	tokens := h.Tokens()
 	slices.SortFunc(tokens, func(a, b luks2.Token) int { return a.ID - b.ID })
 	for _, t := range tokens {
-		switch {
-		case slices.ContainsFunc(t.Keyslots, func(id int) bool { return w.keep[id] }):
-			for _, id := range t.Keyslots {
-				w.keep[id] = true
-			}
-		case slices.ContainsFunc(t.Keyslots, func(id int) bool { return w.wipe[id] }):
+		set := w.keep
+		kept := slices.ContainsFunc(t.Keyslots, func(id int) bool { return w.keep[id] })
+		if !kept && slices.ContainsFunc(t.Keyslots, func(id int) bool { return w.wipe[id] }) {
+			set = w.wipe
 			w.tokens[t.ID] = true
-			for _, id := range t.Keyslots {
-				w.wipe[id] = true
-			}
+		}
+		for _, id := range t.Keyslots {
+			set[id] = true
 		}
 	}
 }

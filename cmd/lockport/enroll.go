@@ -85,15 +85,14 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 }
 
 // enroller returns what is to be enrolled, nil for nothing.
-func (o *enrollOptions) enroller(ctx context.Context, device string) (volume.Enroller, error) {
+func (o *enrollOptions) enroller(device string) (volume.Enroller, error) {
 	switch {
 	case o.password && o.recovery:
 		return nil, errors.New("only one keyslot is enrolled at a time: --password or --recovery-key")
 	case o.recovery:
 		return volume.RecoveryEnroller{}, nil
 	case o.password:
-		cost, err := o.kdf.cost(ctx, o.limits)
-		return volume.PasswordEnroller{Question: newPassphrase(device), Cost: cost, Limits: o.limits}, err
+		return passwordEnroller{volume.PasswordEnroller{Question: newPassphrase(device)}, o.kdf, o.limits}, o.kdf.check()
 	}
 	return nil, nil
 }
@@ -115,7 +114,7 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 	if err != nil {
 		return err
 	}
-	with, err := o.enroller(ctx, device)
+	with, err := o.enroller(device)
 	if err != nil {
 		return err
 	}

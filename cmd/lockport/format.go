@@ -67,7 +67,7 @@ func (a *app) format(ctx context.Context, device string, o *formatOptions) error
 		return err
 	}
 	defer data.Close()
-	if err := o.complete(ctx, data); err != nil {
+	if err := o.complete(data); err != nil {
 		return onDevice(device, err)
 	}
 	if o.header == "" {
@@ -97,6 +97,9 @@ func (a *app) formatStore(ctx context.Context, device string, store *luks2.File,
 	if pass.Len() == 0 {
 		a.warn("%s: the passphrase is empty, which opens the volume to everybody", device)
 	}
+	if o.KDF, err = o.kdf.cost(ctx, o.Limits); err != nil {
+		return err
+	}
 	o.Note = luks2.Note{Name: o.name, Created: a.now(), Method: "format"}
 	h, key, err := luks2.Format(ctx, store, pass, o.FormatOptions)
 	if err != nil {
@@ -109,7 +112,7 @@ func (a *app) formatStore(ctx context.Context, device string, store *luks2.File,
 }
 
 // complete turns the flags into what luks2 takes.
-func (o *formatOptions) complete(ctx context.Context, data *luks2.File) (err error) {
+func (o *formatOptions) complete(data *luks2.File) error {
 	if o.keyBits%8 != 0 {
 		return fmt.Errorf("--key-size=%d: not a multiple of 8", o.keyBits)
 	}
@@ -126,8 +129,7 @@ func (o *formatOptions) complete(ctx context.Context, data *luks2.File) (err err
 	if o.SectorSize == 0 {
 		o.SectorSize = data.SectorSize()
 	}
-	o.KDF, err = o.kdf.cost(ctx, o.Limits)
-	return err
+	return o.kdf.check()
 }
 
 // checkRoom refuses a device that has no room for data behind the header.

@@ -75,12 +75,11 @@ and key unless --force is given.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.Anyway, "force", false, "restore onto whatever is there")
-	limitFlags(cmd.Flags(), &o.Limits)
 	return cmd
 }
 
 func (a *app) restore(ctx context.Context, device, path string, o luks2.RestoreOptions) error {
-	backup, _, err := a.openHeader(ctx, path, true, luks2.WithLimits(o.Limits))
+	backup, _, err := a.openHeader(ctx, path, true)
 	if err != nil {
 		return fmt.Errorf("backup %w", err)
 	}

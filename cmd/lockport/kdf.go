@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/volume"
 )
 
 // kdfFlags are the costs of a new keyslot, named as in cryptsetup.
@@ -29,17 +30,25 @@ func (k *kdfFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&k.hash, "hash", "sha256", "`HASH` of pbkdf2")
 }
 
+// passwordEnroller makes keyslots with the costs that the flags ask for. They
+// are measured when the passphrase is there: nobody waits for the prompt.
+type passwordEnroller struct {
+	volume.PasswordEnroller
+	kdf    kdfFlags
+	limits luks2.Limits
+}
+
+func (p passwordEnroller) KDF(ctx context.Context) (luks2.KDF, error) {
+	return p.kdf.cost(ctx, p.limits)
+}
+
 // cost returns the derivation that the flags ask for. Nothing is measured for
 // costs that are given.
 func (k *kdfFlags) cost(ctx context.Context, l luks2.Limits) (luks2.KDF, error) {
-	if k.kind == "" {
+	switch {
+	case k.kind == "":
 		// The flags don't exist under the original's name.
 		return luks2.DefaultKDF(ctx, l)
-	}
-	if err := k.check(); err != nil {
-		return luks2.KDF{}, marked{err, errCosts}
-	}
-	switch {
 	case k.iterations == 0:
 		if most := int64(k.memory) * 1024; most > 0 && (l.KDFMemory == 0 || most < l.KDFMemory) {
 			l.KDFMemory = most
@@ -54,6 +63,13 @@ func (k *kdfFlags) cost(ctx context.Context, l luks2.Limits) (luks2.KDF, error) 
 // check refuses what makes no keyslot, before anybody has to type. The bounds
 // are those of cryptsetup.
 func (k *kdfFlags) check() error {
+	if err := k.problem(); k.kind != "" && err != nil {
+		return marked{err, errCosts}
+	}
+	return nil
+}
+
+func (k *kdfFlags) problem() error {
 	argon := k.kind == luks2.Argon2id || k.kind == luks2.Argon2i
 	switch {
 	case !argon && k.kind != luks2.PBKDF2:

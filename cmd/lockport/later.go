@@ -1,9 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/lockport/lockport/crypttab"
 )
 
 // A laterFlag is an option of the original that this release knows but does
@@ -12,6 +17,7 @@ import (
 type laterFlag struct {
 	name    string
 	matters bool
+	check   func(string) error
 	given   bool
 }
 
@@ -19,25 +25,33 @@ type laterFlag struct {
 var laterFlags = []struct {
 	name    string
 	matters bool
+	check   func(string) error // what the original refuses at once; may be nil
 }{
-	{"pkcs11-token-uri", true}, {"fido2-device", true}, {"tpm2-device", true}, {"tpm2-device-key", true},
-	{"unlock-fido2-device", true}, {"unlock-tpm2-device", true}, {"unlock-headless", true},
-	{"fido2-credential-algorithm", false}, {"fido2-with-client-pin", false}, {"fido2-with-user-presence", false},
-	{"fido2-with-user-verification", false}, {"fido2-salt-file", false}, {"fido2-parameters-in-header", false},
-	{"tpm2-seal-key-handle", false}, {"tpm2-pcrs", false}, {"tpm2-public-key", false}, {"tpm2-public-key-pcrs", false},
-	{"tpm2-public-key-policyref", false}, {"tpm2-signature", false}, {"tpm2-pcrlock", false}, {"tpm2-with-pin", false},
-	{"tpm2-argon2id-memory", false}, {"tpm2-argon2id-iterations", false}, {"tpm2-argon2id-parallelism", false},
-	{"tpm2-argon2id-iter-time", false},
+	{"pkcs11-token-uri", true, nil}, {"fido2-device", true, nil}, {"tpm2-device", true, nil}, {"tpm2-device-key", true, nil},
+	{"unlock-fido2-device", true, nil}, {"unlock-tpm2-device", true, nil}, {"unlock-headless", true, nil},
+	{"fido2-credential-algorithm", false, checkAlgorithm}, {"fido2-with-client-pin", false, checkBool},
+	{"fido2-with-user-presence", false, checkBool}, {"fido2-with-user-verification", false, checkBool},
+	{"fido2-salt-file", false, nil}, {"fido2-parameters-in-header", false, checkBool},
+	{"tpm2-seal-key-handle", false, nil}, {"tpm2-pcrs", false, checkPCRs}, {"tpm2-public-key", false, nil},
+	{"tpm2-public-key-pcrs", false, checkPCRs}, {"tpm2-public-key-policyref", false, nil}, {"tpm2-signature", false, nil},
+	{"tpm2-pcrlock", false, nil}, {"tpm2-with-pin", false, checkBool}, {"tpm2-argon2id-memory", false, nil},
+	{"tpm2-argon2id-iterations", false, nil}, {"tpm2-argon2id-parallelism", false, nil}, {"tpm2-argon2id-iter-time", false, nil},
 }
 
-func (l *laterFlag) Set(string) error { l.given = true; return nil }
-func (l *laterFlag) Type() string     { return "string" }
-func (l *laterFlag) String() string   { return "" }
+func (l *laterFlag) Set(text string) error {
+	l.given = true
+	if l.check == nil {
+		return nil
+	}
+	return l.check(text)
+}
+func (l *laterFlag) Type() string   { return "string" }
+func (l *laterFlag) String() string { return "" }
 
 func bindLater(f *pflag.FlagSet) []*laterFlag {
 	var list []*laterFlag
 	for _, l := range laterFlags {
-		flag := &laterFlag{name: l.name, matters: l.matters}
+		flag := &laterFlag{name: l.name, matters: l.matters, check: l.check}
 		list = append(list, flag)
 		bound := f.VarPF(flag, l.name, "", "not part of this release")
 		bound.Hidden = true
@@ -55,4 +69,25 @@ func refuseLater(list []*laterFlag) error {
 		}
 	}
 	return nil
+}
+
+func checkBool(text string) error {
+	words := strings.Fields("1 yes y true t on 0 no n false f off")
+	if !slices.Contains(words, strings.ToLower(text)) {
+		return errors.New("neither yes nor no")
+	}
+	return nil
+}
+
+func checkAlgorithm(text string) error {
+	if !slices.Contains([]string{"es256", "rs256", "eddsa"}, text) {
+		return errors.New("unknown algorithm")
+	}
+	return nil
+}
+
+// checkPCRs reads a list of PCRs as crypttab does, where a comma needs an escape.
+func checkPCRs(text string) error {
+	_, _, err := crypttab.ParseOptions("tpm2-pcrs=" + strings.ReplaceAll(text, ",", `\,`))
+	return err
 }

@@ -67,6 +67,9 @@ func (a *app) wipe(ctx context.Context, h *luks2.Header, s volume.Selection, for
 	if err != nil {
 		return err
 	}
+	for _, id := range plan.Kept {
+		a.warn("keyslot %d stays: a token ties it to one that is kept", id)
+	}
 	if plan.None() && len(plan.Missing) == 0 {
 		a.say("No slots to remove.")
 		return nil
@@ -78,6 +81,9 @@ func (a *app) wipe(ctx context.Context, h *luks2.Header, s volume.Selection, for
 	}
 	for _, slot := range plan.Slots {
 		a.say("Wiped slot %d.", slot.ID)
+	}
+	if len(plan.Slots) == 0 && len(plan.Tokens) > 0 {
+		a.say("Removed %d %s.", len(plan.Tokens), plural(len(plan.Tokens), "token", "tokens"))
 	}
 	return missing(plan)
 }

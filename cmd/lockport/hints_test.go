@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/lockport/lockport/luks2"
+)
+
+// needsKernel lists the advice that only comes up where volumes can be mapped;
+// the tests of the machine are the place for it.
+var needsKernel = []error{errBusy, errMapped}
+
+// TestHintsAreTried wants every advice in a script.
+func TestHintsAreTried(t *testing.T) {
+	t.Parallel()
+	var scripts strings.Builder
+	files, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripts.Write(text)
+	}
+	// As written in patterns: a quote twice, and a backslash before a dot.
+	text := strings.NewReplacer("''", "'", `\.`, ".").Replace(scripts.String())
+	for _, a := range advice {
+		pattern := "hint: " + strings.ReplaceAll(regexp.QuoteMeta(a.text), "DEVICE", `\S+`) + `[$'\n]`
+		tried := regexp.MustCompile(pattern).MatchString(text)
+		for _, k := range needsKernel {
+			tried = tried || a.cause == k
+		}
+		if !tried {
+			t.Errorf("no script comes to %q", a.text)
+		}
+	}
+}
+
+func TestHint(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("anything"), ""},
+		{fmt.Errorf("mapping x: %w", errBusy), "close or unmount what uses the volume; 'lsblk' and 'fuser -vm' show it"},
+		{fmt.Errorf("mapping x: %w", errMapped), "choose another name, or 'lockport detach NAME' first"},
+		{onDevice("/dev/sda2", luks2.ErrNoKeyslot), "'lockport slots /dev/sda2' shows which keyslots there are"},
+		{onDevice("a b", luks2.ErrNoKeyslot), "'lockport slots DEVICE' shows which keyslots there are"},
+		{onDevice("x", errors.Join(context.Canceled, luks2.ErrNoKeyslot)), ""},
+	} {
+		if got := hint(c.err); got != c.want {
+			t.Errorf("%v: %q", c.err, got)
+		}
+	}
+}
+
+func TestMessage(t *testing.T) {
+	t.Parallel()
+	notThere := &os.PathError{Op: "open", Path: "x", Err: os.ErrNotExist}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{onDevice("x", notThere), "x: file does not exist"},
+		{onDevice("y", notThere), "y: open x: file does not exist"},
+		{onDevice("x", errors.New("x: odd")), "x: odd"},
+		{onDevice("x", fmt.Errorf("passphrase: the prompt was interrupted: %w", context.Canceled)), "x: passphrase: the prompt was interrupted"},
+		{onDevice("x", context.Canceled), "x: interrupted"},
+	} {
+		if got := message(c.err); got != c.want {
+			t.Errorf("%q, not %q", got, c.want)
+		}
+	}
+	if onDevice("x", nil) != nil {
+		t.Error("an error out of nothing")
+	}
+}
