@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,16 +18,32 @@ func tidy(cmd *cobra.Command) {
 	}
 }
 
-// usageTemplate is cobra's in the words of the manual.
-func usageTemplate(cmd *cobra.Command) string {
-	return strings.NewReplacer(
-		"\nFlags:\n", "\nOptions:\n",
-		"[command] --help", "COMMAND --help", "[command]", "COMMAND",
-		"for more information about a command", "for more about a command",
-		"Additional Commands:", "More:", "Available Commands:", "Commands:",
-		// Without the line that calls the command alone: that only prints help.
-		"Usage:{{if .Runnable}}", "Usage:{{if and .Runnable (not .HasAvailableSubCommands)}}",
-	).Replace(cmd.UsageTemplate())
+// usage prints cobra's usage text in the words of the manual. It edits the text
+// and not cobra's template: setting one would link the whole template engine,
+// and every method that a template could call, into the program.
+func usage(plain func(*cobra.Command) error) func(*cobra.Command) error {
+	return func(cmd *cobra.Command) error {
+		out := cmd.OutOrStderr()
+		var text bytes.Buffer
+		cmd.SetOut(&text)
+		err := plain(cmd)
+		cmd.SetOut(out)
+		if err != nil {
+			return err
+		}
+		words := []string{
+			"\nFlags:\n", "\nOptions:\n",
+			"[command] --help", "COMMAND --help", "[command]", "COMMAND",
+			"for more information about a command", "for more about a command",
+			"Additional Commands:", "More:", "Available Commands:", "Commands:",
+		}
+		if cmd.HasAvailableSubCommands() {
+			// Without the line that calls the command alone: that only prints help.
+			words = append(words, "Usage:\n  "+cmd.UseLine()+"\n", "Usage:\n")
+		}
+		_, err = strings.NewReplacer(words...).WriteString(out, text.String())
+		return err
+	}
 }
 
 // helpCommand differs from cobra's in that an unknown command is an error.

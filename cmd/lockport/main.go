@@ -74,9 +74,8 @@ func (a *app) command() *cobra.Command {
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	// Without the short form that cobra would give it: -v is not the originals'.
 	cmd.Flags().Bool("version", false, "print the version and exit")
-	cmd.SetVersionTemplate("lockport {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
-	cmd.SetUsageTemplate(usageTemplate(cmd))
+	cmd.SetUsageFunc(usage(cmd.UsageFunc()))
 	cmd.SetHelpCommand(helpCommand())
 	tidy(cmd)
 	if a.original {
