@@ -1,0 +1,167 @@
+package tpm2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Device carries commands to a TPM 2.0, one at a time, and brings back its
+// responses, which then belong to the caller. If it also is an io.Closer, whoever
+// opened it closes it.
+type Device interface {
+	Send(command []byte) (response []byte, err error)
+}
+
+// Bounds of what crosses the wire, in bytes; TPMs use at most 4096.
+const (
+	headerSize  = 10
+	maxResponse = 8192
+)
+
+// Open opens a device as systemd names them: "auto" for the machine's only TPM,
+// an absolute path or device:PATH for a device node, swtpm:host=H,port=P or
+// swtpm:path=SOCKET for a software TPM. root is the directory under which /dev and
+// /sys are, "/" as a rule. It returns an error wrapping [ErrNoTPM] when there is
+// none. The caller closes the device.
+func Open(ctx context.Context, root, name string) (Device, error) {
+	if name == "" || name == "auto" {
+		list, err := List(root)
+		if err != nil {
+			return nil, err
+		}
+		if len(list) == 0 {
+			return nil, ErrNoTPM
+		}
+		if len(list) > 1 {
+			return nil, fmt.Errorf("%d TPMs, name one: %s", len(list), strings.Join(list, ", "))
+		}
+		name = list[0]
+	}
+	driver, arg, found := strings.Cut(name, ":")
+	switch {
+	case strings.HasPrefix(name, "/"):
+		return openNode(filepath.Join(root, name))
+	case found && driver == "device" && strings.HasPrefix(arg, "/"):
+		return openNode(filepath.Join(root, arg))
+	case driver == "swtpm":
+		return openSocket(ctx, arg)
+	}
+	return nil, fmt.Errorf("%q is no name of a TPM", name)
+}
+
+// List returns the device nodes of the machine's TPMs. root is as for [Open].
+func List(root string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(root, "sys/class/tpmrm"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("looking for TPMs: %w", err)
+	}
+	var list []string
+	for _, e := range entries {
+		list = append(list, "/dev/"+e.Name())
+	}
+	return list, nil
+}
+
+// Present tells whether a TPM exists, or is on its way: the firmware has handed
+// one over whose driver is yet to come. root is as for [Open].
+func Present(root string) bool {
+	if list, err := List(root); err == nil && len(list) > 0 {
+		return true
+	}
+	// The kernel offers the firmware's TPM 2.0 log, or its ACPI table, without
+	// a driver.
+	for _, path := range []string{"sys/kernel/security/tpm0/binary_bios_measurements", "sys/firmware/acpi/tables/TPM2"} {
+		if _, err := os.Stat(filepath.Join(root, path)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// openSocket dials a software TPM. The arguments are those of the TPM2 software
+// stack's transport of that name.
+func openSocket(ctx context.Context, args string) (Device, error) {
+	set := map[string]string{"host": "localhost", "port": "2321"}
+	for _, a := range strings.Split(args, ",") {
+		key, value, found := strings.Cut(a, "=")
+		if a == "" {
+			continue
+		}
+		if !found || key != "host" && key != "port" && key != "path" {
+			return nil, fmt.Errorf("%q is no argument of a software TPM", a)
+		}
+		set[key] = value
+	}
+	network, address := "tcp", net.JoinHostPort(set["host"], set["port"])
+	if set["path"] != "" {
+		network, address = "unix", set["path"]
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoTPM, err)
+	}
+	return &socket{c}, nil
+}
+
+// socket speaks to a software TPM: responses come as a stream.
+type socket struct{ net.Conn }
+
+// answerTime bounds how long a software TPM may think. Making an RSA key takes
+// it seconds.
+const answerTime = 2 * time.Minute
+
+func (s *socket) Send(command []byte) ([]byte, error) {
+	if err := s.SetDeadline(time.Now().Add(answerTime)); err != nil {
+		return nil, err
+	}
+	if _, err := s.Write(command); err != nil {
+		return nil, err
+	}
+	head := make([]byte, headerSize)
+	if _, err := io.ReadFull(s, head); err != nil {
+		return nil, err
+	}
+	c := &cursor{b: head[2:]}
+	size := c.u32()
+	if size < headerSize || size > maxResponse {
+		return nil, fmt.Errorf("%w: %d bytes", ErrResponse, size)
+	}
+	response := append(head, make([]byte, size-headerSize)...)
+	_, err := io.ReadFull(s, response[headerSize:])
+	return response, err
+}
+
+// Counter counts the commands that pass through to a device. It is safe for
+// concurrent use if the device is.
+type Counter struct {
+	Device
+	n atomic.Int64
+}
+
+// Send passes a command on.
+func (c *Counter) Send(command []byte) ([]byte, error) {
+	c.n.Add(1)
+	return c.Device.Send(command)
+}
+
+// Count returns how many commands there were.
+func (c *Counter) Count() int { return int(c.n.Load()) }
+
+// Close closes the device if it can be closed.
+func (c *Counter) Close() error { return closeDevice(c.Device) }
+
+func closeDevice(d Device) error {
+	if c, ok := d.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
