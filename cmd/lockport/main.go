@@ -33,9 +33,9 @@ func run() int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
-	// A reader that goes away is an error like others: a recovery key that
-	// nobody received is withdrawn.
-	signal.Ignore(syscall.SIGPIPE)
+	// A reader that goes away, or a file that may not grow, is an error like
+	// others: a recovery key that nobody received is withdrawn.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
 
 	a := newApp(filepath.Base(os.Args[0]))
 	cmd := a.command()
@@ -43,16 +43,14 @@ func run() int {
 	cmd.SetOut(os.Stdout)
 	cmd.SetErr(os.Stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errSaid) {
+		// A reader that has had enough, such as head, need not be told so.
+		if !errors.Is(err, syscall.EPIPE) || errors.Is(err, errKeyLost) {
 			a.fail(err)
 		}
 		return 1
 	}
 	return 0
 }
-
-// errSaid ends a command that has already told what is wrong.
-var errSaid = errors.New("said already")
 
 // command returns the command that the program was called as.
 func (a *app) command() *cobra.Command {
@@ -71,6 +69,9 @@ func (a *app) command() *cobra.Command {
 		cmd = a.rootCommand()
 	}
 	cmd.Version = version
+	if a.original {
+		cmd.Version += " (lockport)"
+	}
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	// Without the short form that cobra would give it: -v is not the originals'.
 	cmd.Flags().Bool("version", false, "print the version and exit")
@@ -90,7 +91,10 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Unlock LUKS2 volumes and manage their keyslots",
 		Long: `lockport unlocks LUKS2 volumes and manages their keyslots, compatible with
 cryptsetup and with systemd-cryptenroll and systemd-cryptsetup in both
-directions. Called under one of those two names it takes exactly their options.`,
+directions. Called under one of those two names it takes exactly their options.
+
+Data goes to standard output, everything else to standard error. The exit status
+is 0 on success and 1 otherwise.`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
