@@ -176,7 +176,7 @@ func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, wi
 	if done.Kind == volume.Recovery {
 		if err := a.printRecoveryKey(done.Pass); err != nil {
 			// Nobody knows the key, so it must not stay.
-			return 0, errors.Join(fmt.Errorf("printing the recovery key: %w", err),
+			return 0, errors.Join(marked{fmt.Errorf("printing the recovery key: %w", err), errKeyLost},
 				volume.Withdraw(context.WithoutCancel(ctx), h, done.Keyslot))
 		}
 	}

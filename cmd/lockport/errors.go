@@ -11,6 +11,8 @@ import (
 var (
 	// errNotBuilt: the option is known, but this release does not do it.
 	errNotBuilt = errors.New("not part of this release")
+	// errKeyLost marks a recovery key that could not be printed.
+	errKeyLost = errors.New("the key is lost")
 	// errTerminal: data would end up on a screen.
 	errTerminal = errors.New("standard output is a terminal")
 	// errNoDevice: no device is named and none can be guessed.

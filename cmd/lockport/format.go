@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -71,6 +72,11 @@ func (a *app) format(ctx context.Context, device string, o *formatOptions) error
 		return onDevice(device, err)
 	}
 	if o.header == "" {
+		release, err := claim(data)
+		if err != nil {
+			return err
+		}
+		defer release()
 		return a.formatStore(ctx, device, data, o)
 	}
 	store, discard, err := createHeader(o)
@@ -130,6 +136,22 @@ func (o *formatOptions) complete(data *luks2.File) error {
 		o.SectorSize = data.SectorSize()
 	}
 	return o.kdf.check()
+}
+
+// claim keeps a block device for us alone; one that is mounted or mapped is in
+// use already.
+func claim(data *luks2.File) (release func(), err error) {
+	if !data.Block() {
+		return func() {}, nil
+	}
+	f, err := os.OpenFile(data.Name(), os.O_RDWR|os.O_EXCL, 0)
+	switch {
+	case errors.Is(err, syscall.EBUSY):
+		return nil, marked{onDevice(data.Name(), errors.New("is in use")), errBusy}
+	case err != nil:
+		return nil, onDevice(data.Name(), err)
+	}
+	return func() { _ = f.Close() }, nil
 }
 
 // checkRoom refuses a device that has no room for data behind the header.

@@ -1,17 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
 
 var update = flag.Bool("update", false, "write the manual pages")
@@ -22,25 +21,17 @@ func TestManPages(t *testing.T) {
 	const dir = "../../man"
 	want := map[string]bool{}
 	for _, cmd := range allCommands(newApp("lockport").command()) {
-		name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
+		name := pageName(cmd) + ".1"
 		want[name] = true
-		cmd.DisableAutoGenTag = true
-		var page bytes.Buffer
-		// The date is that of the page's form, not of its making: the same
-		// source gives the same bytes.
-		date := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-		header := &doc.GenManHeader{Section: "1", Source: "lockport", Manual: "lockport", Date: &date}
-		if err := doc.GenMan(cmd, header, &page); err != nil {
-			t.Fatal(err)
-		}
+		page := manPage(cmd)
 		path := filepath.Join(dir, name)
 		if *update {
-			if err := os.WriteFile(path, page.Bytes(), 0o644); err != nil {
+			if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
 		have, err := os.ReadFile(path)
-		if diff := cmp.Diff(string(have), page.String()); err != nil || diff != "" {
+		if diff := cmp.Diff(string(have), page); err != nil || diff != "" {
 			t.Errorf("%s is not what the help says; run the test with -update: %v\n%s", name, err, diff)
 		}
 	}
@@ -53,6 +44,80 @@ func TestManPages(t *testing.T) {
 			t.Errorf("%s belongs to no command", f)
 		}
 	}
+}
+
+func pageName(cmd *cobra.Command) string { return strings.ReplaceAll(cmd.CommandPath(), " ", "-") }
+
+// manPage is the help of a command in the language of man.
+func manPage(cmd *cobra.Command) string {
+	var b strings.Builder
+	section := func(title string) { fmt.Fprintf(&b, ".SH %s\n", title) }
+	name := pageName(cmd)
+	fmt.Fprintf(&b, ".TH %s 1 \"\" lockport \"lockport manual\"\n", strings.ToUpper(roff(name)))
+	section("NAME")
+	fmt.Fprintf(&b, "%s \\- %s\n", roff(name), roff(strings.ToLower(cmd.Short[:1])+cmd.Short[1:]))
+	section("SYNOPSIS")
+	words := strings.TrimPrefix(cmd.UseLine(), cmd.CommandPath())
+	if cmd.HasAvailableSubCommands() {
+		words = " COMMAND"
+	}
+	fmt.Fprintf(&b, ".B %s\n%s\n", roff(cmd.CommandPath()), roff(strings.TrimSpace(words)))
+	section("DESCRIPTION")
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short + "."
+	}
+	b.WriteString(strings.ReplaceAll(roff(text), "\n\n", "\n.PP\n") + "\n")
+	if cmd.HasAvailableSubCommands() {
+		section("COMMANDS")
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() && sub.Name() != "help" && sub.Name() != "completion" {
+				fmt.Fprintf(&b, ".TP\n.BR %s (1)\n%s.\n", roff(pageName(sub)), roff(sub.Short))
+			}
+		}
+	}
+	section("OPTIONS")
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			b.WriteString(manOption(f))
+		}
+	})
+	if cmd.Example != "" {
+		section("EXAMPLES")
+		fmt.Fprintf(&b, ".nf\n%s\n.fi\n", roff(strings.ReplaceAll("\n"+cmd.Example, "\n  ", "\n")[1:]))
+	}
+	if cmd.HasParent() {
+		section("SEE ALSO")
+		fmt.Fprintf(&b, ".BR %s (1)\n", roff(pageName(cmd.Parent())))
+	}
+	return b.String()
+}
+
+func manOption(f *pflag.Flag) string {
+	value, usage := pflag.UnquoteUsage(f)
+	option := `\fB` + roff("--"+f.Name)
+	if f.Shorthand != "" {
+		option = `\fB` + roff("-"+f.Shorthand) + `\fR, ` + option
+	}
+	if value != "" {
+		option += `=\fI` + roff(value)
+	}
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+		usage += " (default " + f.DefValue + ")"
+	}
+	return fmt.Sprintf(".TP\n%s\\fR\n%s\n", option, roff(usage))
+}
+
+// roff writes text so that nothing in it commands the formatter.
+func roff(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", "...").Replace(text)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
+			lines[i] = `\&` + line
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // allCommands returns a command and those below it that have something to say.

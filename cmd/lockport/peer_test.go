@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/secret"
@@ -51,6 +52,7 @@ type outcome struct {
 	Stdout string
 	Header any
 	stderr string
+	raw    string // standard output as it was
 }
 
 // make calls one program in a folder of its own, without a terminal.
@@ -71,7 +73,7 @@ func (c call) make(t *testing.T, program, volume string) outcome {
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
 		t.Fatalf("%s %q: %v, %v: %s", program, args, err, ctx.Err(), &stderr)
 	}
-	return outcome{Code: cmd.ProcessState.ExitCode(), Stdout: withoutChance(stdout.String()), Header: structure(t, volume), stderr: stderr.String()}
+	return outcome{Code: cmd.ProcessState.ExitCode(), Stdout: withoutChance(stdout.String()), Header: structure(t, volume), stderr: stderr.String(), raw: stdout.String()}
 }
 
 var recoveryKey = regexp.MustCompile(`\b([cbdefghijklnrtuv]{8}-){7}[cbdefghijklnrtuv]{8}\b`)
@@ -280,7 +282,7 @@ func compare(t *testing.T, image []byte, calls []call, theirs, ours, newer strin
 			}
 			continue
 		}
-		if diff := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".stderr" }, cmp.Ignore())); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(outcome{})); diff != "" {
 			t.Errorf("%s %s: -theirs +ours\n%s\ntheir words: %sours: %s", c.env, c.args, diff, want.stderr, got.stderr)
 		}
 	}
@@ -312,6 +314,34 @@ func TestCryptsetupPeer(t *testing.T) {
 	// that is an error.
 	if got := (call{}).make(t, ours, filepath.Join(t.TempDir(), "volume")); got.Code != 1 {
 		t.Errorf("without a verb our exit code is %d", got.Code)
+	}
+}
+
+// TestRecoveryKeyPeer has each program open the volume with the key that the
+// other one printed, and list what the other one made.
+func TestRecoveryKeyPeer(t *testing.T) {
+	t.Parallel()
+	theirs := originalProgram(t, "/usr/bin/systemd-cryptenroll")
+	ours, err := exec.LookPath("systemd-cryptenroll")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "volume")
+	if err := os.WriteFile(path, variants(t)["plain"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pass := "first"
+	for slot, program := range []string{ours, theirs, ours, theirs} {
+		got := call{"PASSWORD=" + pass, "--recovery-key V"}.make(t, program, path)
+		if pass = strings.TrimSpace(got.raw); got.Code != 0 || !recoveryKey.MatchString(pass) {
+			t.Fatalf("%s, slot %d: %+v", program, slot+1, got)
+		}
+	}
+	want := "SLOT TYPE\n   0 password\n   1 recovery\n   2 recovery\n   3 recovery\n   4 recovery\n"
+	for _, program := range []string{ours, theirs} {
+		if got := (call{"", "V"}).make(t, program, path); got.Stdout != want {
+			t.Errorf("%s lists %q", program, got.Stdout)
+		}
 	}
 }
 
