@@ -30,7 +30,7 @@ func mustWork(err error) {
 }
 
 // newVolume makes a small volume with one cheap keyslot: new-volume FILE
-// [PASSPHRASE [TEXT]]. Its content is TEXT and zeros behind.
+// [PASSPHRASE [TEXT]]. With TEXT, that is its content, and zeros behind.
 func newVolume() {
 	args := []string{"", "first", ""}
 	copy(args, os.Args[1:])
@@ -44,18 +44,25 @@ func newVolume() {
 		KDF: luks2.KDF{Type: luks2.Argon2id, Time: 4, Memory: 32, CPUs: 1},
 	})
 	mustWork(err)
-	copy(image, args[2])
-	c, err := xts.NewCipher(aes.NewCipher, key.Reveal())
-	mustWork(err)
-	for i := range 1 << 20 / 512 {
-		sector := image[512*i : 512*(i+1)]
-		c.Encrypt(sector, sector, uint64(i))
+	if args[2] != "" {
+		data := image[:1<<20]
+		copy(data, args[2])
+		encrypt(data, key)
+		_, err = f.WriteAt(data, 1<<20)
+		mustWork(err)
 	}
-	_, err = f.WriteAt(image[:1<<20], 1<<20)
-	mustWork(err)
 	key.Wipe()
 	pass.Wipe()
 	mustWork(f.Close())
+}
+
+func encrypt(data []byte, key *secret.Bytes) {
+	c, err := xts.NewCipher(aes.NewCipher, key.Reveal())
+	mustWork(err)
+	for i := range len(data) / 512 {
+		sector := data[512*i : 512*(i+1)]
+		c.Encrypt(sector, sector, uint64(i))
+	}
 }
 
 // unpack writes a vector as an image: unpack VECTOR FILE.
