@@ -89,12 +89,18 @@ func (k *Key) Unlock(ctx context.Context, token json.RawMessage, ask volume.Aske
 }
 
 func (k *Key) unlock(ctx context.Context, c *conn, t *Token, ask volume.Asker) (*secret.Bytes, error) {
+	pins := &pins{key: k, t: t, ask: ask, defaults: question{message: "Please enter TPM2 PIN:", env: "PIN",
+		credential: "cryptsetup.tpm2-pin", cache: "tpm2-pin"}}
+	defer pins.wipe()
+	return k.unlockWith(ctx, c, t, pins)
+}
+
+// unlockWith unseals the shards one after the other. The pins stay the caller's.
+func (k *Key) unlockWith(ctx context.Context, c *conn, t *Token, pins *pins) (*secret.Bytes, error) {
 	u, err := k.unsealer(ctx, c, t)
 	if err != nil {
 		return nil, err
 	}
-	pins := &pins{key: k, t: t, ask: ask}
-	defer pins.wipe()
 	var shards []*secret.Bytes
 	defer func() { secret.WipeAll(shards) }()
 	for i := range t.Blobs {

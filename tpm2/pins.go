@@ -22,7 +22,11 @@ type pins struct {
 	from  volume.Source
 	asked int
 	tried int
+
+	defaults question // for what the caller's question leaves open
 }
+
+type question struct{ message, confirm, env, credential, cache string }
 
 func (p *pins) wipe() {
 	p.keys.wipe()
@@ -75,7 +79,8 @@ func (p *pins) question() volume.Question {
 	for _, d := range []struct {
 		field *string
 		value string
-	}{{&q.Message, "Please enter TPM2 PIN:"}, {&q.Env, "PIN"}, {&q.Credential, "cryptsetup.tpm2-pin"}, {&q.Cache, "tpm2-pin"}} {
+	}{{&q.Message, p.defaults.message}, {&q.Confirm, p.defaults.confirm}, {&q.Env, p.defaults.env},
+		{&q.Credential, p.defaults.credential}, {&q.Cache, p.defaults.cache}} {
 		if *d.field == "" {
 			*d.field = d.value
 		}

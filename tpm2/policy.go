@@ -129,6 +129,24 @@ func (t *Token) shardPolicies() []shardPolicy {
 	return []shardPolicy{first, second}
 }
 
+// digest computes what the shard's policy comes to. signer and nv are names.
+func (p shardPolicy) digest(signer, ref, nv []byte, bank uint16, values map[int][]byte) digest {
+	var d digest
+	if p.signed {
+		d = policyAuthorize(signer, ref)
+	}
+	if p.locked {
+		d = policyAuthorizeNV(nv)
+	}
+	if len(p.pcrs) > 0 {
+		d = d.policyPCR(bank, p.pcrs, values)
+	}
+	if p.pin {
+		d = d.policyAuthValue()
+	}
+	return d
+}
+
 // sortedPCRs returns the keys in order.
 func sortedPCRs[T any](m map[int]T) []int {
 	list := make([]int, 0, len(m))

@@ -19,12 +19,17 @@ const (
 	attrDecrypt     = 1 << 17
 	nvWritten       = 1 << 29
 
-	// The storage key that systemd made for each use before 254: fixedTPM,
-	// fixedParent, sensitiveDataOrigin, userWithAuth, restricted, decrypt.
+	// The storage key that is shared by all who use the TPM: fixedTPM,
+	// fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt.
+	attrsSRK = 0x00030472
+	// The same without noDA, as systemd made it for each use before 254.
 	attrsLegacy = 0x00030072
 	// A public key that signs policies: userWithAuth, decrypt, sign.
 	attrsSigner = 0x00060040
 )
+
+// srkHandle is where the TCG's provisioning guidance keeps that key.
+const srkHandle = 0x81000001
 
 // parent is the public part of a storage key: a TPMT_PUBLIC.
 type parent struct {
@@ -34,6 +39,7 @@ type parent struct {
 	x, y  []byte
 	n     []byte
 	e     uint32
+	aes   int // size of the key under which the parent's children are kept, in bits
 }
 
 // name is how the TPM calls an object with this public area.
@@ -43,6 +49,14 @@ func objectName(public []byte) []byte {
 }
 
 func (p *parent) name() []byte { return objectName(p.raw) }
+
+// algName is the name that tokens use for the kind of key.
+func (p *parent) algName() string {
+	if p.alg == algRSA {
+		return "rsa"
+	}
+	return "ecc"
+}
 
 // parseParent reads a TPMT_PUBLIC and refuses what is no storage key.
 func parseParent(raw []byte) (*parent, error) {
@@ -56,9 +70,11 @@ func parseParent(raw []byte) (*parent, error) {
 	if c.err == nil && attrs&(attrRestricted|attrDecrypt) != attrRestricted|attrDecrypt {
 		return nil, errors.New("the parent key is no storage key")
 	}
-	if c.u16() != algNull { // symmetric
-		c.u16()
-		c.u16()
+	if symmetric, bits, mode := c.u16(), c.u16(), c.u16(); c.err == nil &&
+		(symmetric != algAES || mode != algCFB || bits != 128 && bits != 192 && bits != 256) {
+		return nil, fmt.Errorf("%w: parent key with cipher %#x in mode %#x", luks2.ErrUnsupported, symmetric, mode)
+	} else {
+		p.aes = int(bits)
 	}
 	if scheme := c.u16(); c.err == nil && scheme != algNull {
 		return nil, fmt.Errorf("%w: parent key with scheme %#x", luks2.ErrUnsupported, scheme)
