@@ -18,11 +18,13 @@ import (
 
 func (a *app) attachCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "attach NAME DEVICE [KEY-FILE|-] [OPTIONS]",
+		Use:   "attach NAME DEVICE [KEY-FILE|- [OPTION,...]]",
 		Short: "Unlock a volume and make it available as /dev/mapper/NAME",
 		Long: `Unlocks a LUKS2 volume and makes its content available as /dev/mapper/NAME.
 DEVICE is a block device, UUID=…, LABEL=…, PARTUUID=…, PARTLABEL=…, or an image
-file. OPTIONS is a list as in the fourth field of crypttab(5).
+file. OPTION,... is a list as in the fourth field of crypttab(5). What it asks of
+a TPM2, FIDO2 or PKCS#11 device, and volumes that are plain, swap, tmp, bitlk or
+tcrypt, are not part of this release and refused by name.
 
 Without KEY-FILE, /etc/cryptsetup-keys.d/NAME.key and
 /run/cryptsetup-keys.d/NAME.key are tried; a key file may also be a socket that

@@ -29,7 +29,7 @@ aes-xts-plain64, aes-cbc-essiv:sha256 or twofish-xts-plain64 can be read so.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&header, "header", "", "`FILE` or device with the detached header")
-	f.IntVar(&o.slot, "key-slot", luks2.AnySlot, "try only this keyslot `NUMBER` (-1: all)")
+	slotFlag(f, &o.slot)
 	keyFileFlag(f, &o.keyFile)
 	limitFlags(f, &o.limits)
 	return cmd

@@ -37,6 +37,22 @@ func (f onceFlag) Set(text string) (err error) {
 func (f onceFlag) Type() string   { return "bool" }
 func (f onceFlag) String() string { return "false" }
 
+// slotFlag adds --key-slot=, without which all keyslots are tried.
+func slotFlag(f *pflag.FlagSet, slot *int) {
+	*slot = luks2.AnySlot
+	f.Var(slotNumber{slot}, "key-slot", "try only this keyslot")
+}
+
+type slotNumber struct{ n *int }
+
+func (s slotNumber) Set(text string) error {
+	n, err := strconv.ParseUint(text, 10, 31)
+	*s.n = int(n)
+	return err
+}
+func (s slotNumber) Type() string   { return "NUMBER" }
+func (s slotNumber) String() string { return "" }
+
 // keyFileFlag adds --key-file=, in which "-" stands for standard input as it
 // does for cryptsetup.
 func keyFileFlag(f *pflag.FlagSet, path *string) {

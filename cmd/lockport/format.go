@@ -45,8 +45,8 @@ credential cryptenroll.new-passphrase, or is asked for.`,
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&o.Label, "label", "", "label of the volume, up to 47 `BYTES`")
-	f.StringVar(&o.Subsystem, "subsystem", "", "subsystem label, up to 47 `BYTES`")
+	f.StringVar(&o.Label, "label", "", "label of the volume: a `TEXT` of up to 47 bytes")
+	f.StringVar(&o.Subsystem, "subsystem", "", "subsystem label: a `TEXT` of up to 47 bytes")
 	f.StringVar(&o.UUID, "uuid", "", "`UUID` (default: random)")
 	f.StringVarP(&o.Cipher, "cipher", "c", "aes-xts-plain64", "`CIPHER` of the data")
 	f.IntVarP(&o.keyBits, "key-size", "s", 512, "`BITS` of the volume key")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -122,6 +123,9 @@ func (a *app) cryptsetupCommand() *cobra.Command {
 	}
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.AddCommand(a.attachCommand(), a.detachCommand())
+	for _, sub := range cmd.Commands() {
+		sub.Example = strings.ReplaceAll(sub.Example, "lockport ", cmd.Use+" ")
+	}
 	return cmd
 }
 

@@ -30,7 +30,7 @@ cryptenroll.passphrase, or is asked for.`,
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.test(cmd.Context(), args[0], o) },
 	}
 	f := cmd.Flags()
-	f.IntVar(&o.slot, "key-slot", luks2.AnySlot, "try only this keyslot `NUMBER` (-1: all)")
+	slotFlag(f, &o.slot)
 	keyFileFlag(f, &o.keyFile)
 	limitFlags(f, &o.limits)
 	return cmd
