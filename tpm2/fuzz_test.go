@@ -1,0 +1,157 @@
+package tpm2
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/lockport/lockport/tpm2/tpm2test"
+)
+
+func FuzzToken(f *testing.F) {
+	for _, s := range sampleTokens(f) {
+		f.Add([]byte(s.text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		tok, err := ParseToken(text)
+		if err != nil {
+			if tok != nil {
+				t.Error("a token comes with an error")
+			}
+			return
+		}
+		out, err := json.Marshal(tok)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseToken(out)
+		if err != nil {
+			t.Fatalf("what is written is not read: %v\n%s", err, out)
+		}
+		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(twice, out) {
+			t.Errorf("%v\n%s\n%s", err, out, twice)
+		}
+	})
+}
+
+func FuzzBlob(f *testing.F) {
+	for _, s := range sampleTokens(f) {
+		tok, err := ParseToken(s.text)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(tok.Blobs[0])
+		f.Add(tok.SRK)
+		f.Add(tok.PCRLockNV)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := parseBlob(b); err == nil && !bytes.Equal(s.marshal(), b) && !bytes.Equal(s.marshal(), bytes.TrimSuffix(b, []byte{0, 0})) {
+			t.Errorf("blob %x becomes %x", b, s.marshal())
+		}
+		for _, kind := range []uint32{resourceKey, resourceNV} {
+			if h, err := parseHandleRecord(b, kind); err == nil && !bytes.Equal(h.marshal(), b) {
+				t.Errorf("record %x becomes %x", b, h.marshal())
+			}
+		}
+		if _, p, err := recordedParent(b); err == nil {
+			s, _, err := p.share(labelSession)
+			if err != nil {
+				t.Errorf("parent %x shares nothing: %v", b, err)
+			}
+			s.Wipe()
+		}
+	})
+}
+
+func FuzzSignatures(f *testing.F) {
+	f.Add(vector(f, "tpm2-pcr-signature.json"))
+	key, err := parseSigner(vector(f, "pcr-signing-pub.pem"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	pol := digest(unhex(f, readVectors(f).Policies["PolicyPCR(11) = pol"]))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := parseSignatures(text)
+		if err != nil {
+			return
+		}
+		if sig, ok := s.find("sha256", []int{11}, key, pol, nil); ok && len(sig) != key.Size() {
+			t.Errorf("signature of %d bytes", len(sig))
+		}
+	})
+}
+
+func FuzzPCRLock(f *testing.F) {
+	f.Add(vector(f, "pcrlock.json"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := parsePCRLock(text)
+		if err != nil {
+			return
+		}
+		steps, _ := p.steps()
+		for _, s := range steps {
+			if len(s.pcrs) == 0 || len(s.branches) == 1 || len(s.branches) > maxBranches {
+				t.Errorf("step %+v", s)
+			}
+		}
+	})
+}
+
+func FuzzPCRs(f *testing.F) {
+	f.Add("7+secure-boot-policy,11:sha256=00+23:SHA1")
+	f.Fuzz(func(t *testing.T, list string) {
+		pcrs, err := ParsePCRs(list)
+		for _, p := range pcrs {
+			if err != nil || p.Index < 0 || p.Index > maxPCR {
+				t.Errorf("%+v, %v", p, err)
+			}
+		}
+	})
+}
+
+// FuzzResponses lets a TPM answer with anything: nothing may come of it but an
+// error, for want of the parent's private key.
+func FuzzResponses(f *testing.F) {
+	f.Add(0, []byte{})
+	f.Add(0, append(put32(nil, 0x03000000), putSized(nil, make([]byte, 32))...))
+	f.Add(1, putSized(nil, make([]byte, 32)))
+	var tokens []*Token
+	for _, s := range sampleTokens(f) {
+		tok, err := ParseToken(s.text)
+		if err != nil {
+			f.Fatal(err)
+		}
+		tokens = append(tokens, tok)
+	}
+	f.Fuzz(func(t *testing.T, which int, stream []byte) {
+		tok := tokens[uint(which)%uint(len(tokens))]
+		left := stream
+		// Bodies of successful responses, each after its length; the header fits.
+		dev := tpm2test.Func(func(command []byte) ([]byte, error) {
+			if len(left) == 0 {
+				return tpm2test.Refusal(0x101), nil
+			}
+			n := min(int(left[0]), len(left)-1)
+			body := left[1 : 1+n]
+			left = left[1+n:]
+			if n == 3 { // or nothing but bytes
+				return body, nil
+			}
+			return append(put32(put16(nil, tagSessions), uint32(headerSize+n), 0), body...), nil
+		})
+		k := keyFor(dev)
+		pass, err := k.unlock(context.Background(), &conn{dev}, tok, &asker{answers: []string{"1"}})
+		if err == nil {
+			t.Errorf("a secret out of nothing: token %d, %x", which, stream)
+		}
+		pass.Wipe()
+		e := &Enroller{Open: opener(dev), PCRs: []PCR{{Index: 7}}}
+		left = stream
+		pass, _, err = e.Enroll(context.Background(), nil)
+		if err == nil {
+			t.Errorf("enrolled with nothing: %x", stream)
+		}
+		pass.Wipe()
+	})
+}
