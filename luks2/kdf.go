@@ -55,10 +55,19 @@ func (k KDF) String() string {
 	if k.Type == PBKDF2 {
 		return fmt.Sprintf("%s-%s, %d iterations", k.Type, k.Hash, k.Iterations)
 	}
-	if k.Memory < 1024 {
-		return fmt.Sprintf("%s, %d KiB, %d passes, %d threads", k.Type, k.Memory, k.Time, k.CPUs)
+	threads := "threads"
+	if k.CPUs == 1 {
+		threads = "thread"
 	}
-	return fmt.Sprintf("%s, %d MiB, %d passes, %d threads", k.Type, k.Memory>>10, k.Time, k.CPUs)
+	return fmt.Sprintf("%s, %s, %d passes, %d %s", k.Type, memorySize(int64(k.Memory)<<10), k.Time, k.CPUs, threads)
+}
+
+// memorySize writes a number of bytes in the unit that fits.
+func memorySize(n int64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
 }
 
 func readKDF(n node) KDF {

@@ -37,8 +37,8 @@ func (l Limits) check(k KDF) error {
 		return fmt.Errorf("%w: %d passes of %s, at most %d are allowed", ErrLimit, k.Time, k.Type, time)
 	case k.Type != PBKDF2:
 		if most := l.memory(); int64(k.Memory)*1024 > most {
-			return fmt.Errorf("%w: %s wants %d MiB of memory, at most %d MiB are allowed",
-				ErrLimit, k.Type, k.Memory/1024, most>>20)
+			return fmt.Errorf("%w: %s wants %s of memory, at most %s are allowed",
+				ErrLimit, k.Type, memorySize(int64(k.Memory)<<10), memorySize(most))
 		}
 	}
 	return nil

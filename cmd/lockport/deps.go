@@ -59,6 +59,9 @@ func (a *app) asker(o asking) volume.Asker {
 		Terminal:    ask.OpenTerminal(os.Stdin),
 		Agents:      "/run/systemd/ask-password",
 		Headless:    o.headless,
+		Waiting: func(question string) {
+			a.say("No terminal here: waiting for a password agent to answer %q.", question)
+		},
 	})
 }
 

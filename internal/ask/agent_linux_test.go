@@ -97,11 +97,15 @@ func TestAgents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			directory := agentDirectory(t)
-			done := asking(t.Context(), Config{Agents: directory}, volume.Question{
+			told := make(chan string, 1)
+			done := asking(t.Context(), Config{Agents: directory, Waiting: func(q string) { told <- q }}, volume.Question{
 				Message: "Please enter\nit", ID: "cryptsetup:/dev/sda2", Timeout: time.Hour, Echo: volume.EchoNone, Attempt: 1, Cache: "k",
 			})
 			q := nextQuestion(t, directory, map[string]bool{})
 			checkQuestion(t, directory, q)
+			if message := <-told; message != "Please enter\nit" {
+				t.Errorf("told of %q", message)
+			}
 			q.reply(t, test.reply, nil)
 			o := wait(t, done)
 			if test.want == nil {

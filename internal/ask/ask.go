@@ -46,6 +46,10 @@ type Config struct {
 	// parent is not. "" for no agents.
 	Agents string
 
+	// Waiting is told when a question has gone to the agents, so that whoever
+	// looks at a program that seems to hang learns what it waits for. May be nil.
+	Waiting func(question string)
+
 	// Headless switches off all that needs a person.
 	Headless bool
 
@@ -142,6 +146,9 @@ func (a *Asker) channel(ctx context.Context, q volume.Question) (channel, error)
 	c, err = a.openAgents(q)
 	if errors.Is(err, errNone) {
 		return nil, fmt.Errorf("neither a terminal nor a password agent: %w", volume.ErrNoAnswer)
+	}
+	if err == nil && a.config.Waiting != nil {
+		a.config.Waiting(q.Message)
 	}
 	return c, err
 }
