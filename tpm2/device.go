@@ -41,9 +41,9 @@ func Open(ctx context.Context, root, name string) (Device, error) {
 			return nil, ErrNoTPM
 		}
 		if len(list) > 1 {
-			return nil, fmt.Errorf("%d TPMs, name one: %s", len(list), strings.Join(list, ", "))
+			return nil, fmt.Errorf("there are %d TPMs, one has to be named", len(list))
 		}
-		name = list[0]
+		name = list[0].Path
 	}
 	driver, arg, found := strings.Cut(name, ":")
 	switch {
@@ -57,17 +57,35 @@ func Open(ctx context.Context, root, name string) (Device, error) {
 	return nil, fmt.Errorf("%q is no name of a TPM", name)
 }
 
-// List returns the device nodes of the machine's TPMs. root is as for [Open].
-func List(root string) ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(root, "sys/class/tpmrm"))
+// Found is a TPM of this machine.
+type Found struct {
+	Path   string // of the device node
+	Device string // how the bus calls it, "MSFT0101:00"; "" if unknown
+	Driver string // "tpm_tis"; "" if unknown
+}
+
+// List returns the machine's TPMs. root is as for [Open].
+func List(root string) ([]Found, error) {
+	const class = "sys/class/tpmrm"
+	entries, err := os.ReadDir(filepath.Join(root, class))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("looking for TPMs: %w", err)
 	}
-	var list []string
+	var list []Found
 	for _, e := range entries {
-		list = append(list, "/dev/"+e.Name())
+		device := filepath.Join(root, class, e.Name(), "device")
+		list = append(list, Found{"/dev/" + e.Name(), linkName(device), linkName(filepath.Join(device, "driver"))})
 	}
 	return list, nil
+}
+
+// linkName returns the last part of where a link leads, "" where there is none.
+func linkName(path string) string {
+	to, err := os.Readlink(path)
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(to)
 }
 
 // Present tells whether a TPM exists, or is on its way: the firmware has handed

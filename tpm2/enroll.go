@@ -27,10 +27,12 @@ type Enroller struct {
 	PCRs       []PCR    // to bind to
 	PublicKey  []byte   // PEM file of the key that signs PCR policies; nil for none
 	SignedPCRs []int    // that it signs for
+	PolicyRef  *string  // what its signatures refer to (systemd 262); nil for nothing
 	Signatures []string // where a signature may be, to try the new keyslot with; nil to do without
 	PCRLock    string   // file of the pcrlock policy; "" for none
 	PIN        bool
-	Unbound    bool // a keyslot that any software on this machine can open is wanted
+	PINCost    *PINCost // to derive the PIN with argon2id, which systemd reads from 262 on; nil for as before
+	Unbound    bool     // a keyslot that any software on this machine can open is wanted
 
 	// Question is how a new PIN is asked for. Where its Message, Confirm, Env
 	// and Credential are empty, those of systemd-cryptenroll are taken.
@@ -94,7 +96,7 @@ func (s *sealing) close() error {
 
 // sealing checks what can be checked without a TPM, and opens it.
 func (e *Enroller) sealing(ctx context.Context) (*sealing, error) {
-	s := &sealing{e: e, t: &Token{PIN: e.PIN}, values: map[int][]byte{}}
+	s := &sealing{e: e, t: &Token{PIN: e.PIN, Argon2: e.PINCost}, values: map[int][]byte{}}
 	for _, p := range e.PCRs {
 		if err := s.bind(p); err != nil {
 			return nil, err
@@ -150,7 +152,7 @@ func (s *sealing) policyFiles() error {
 			return fmt.Errorf("key that signs PCR policies: %w", err)
 		}
 		s.signer = objectName(signerPublic(key, uint32(key.E)))
-		s.t.PublicKey, s.t.SignedPCRs = e.PublicKey, slices.Clone(e.SignedPCRs)
+		s.t.PublicKey, s.t.SignedPCRs, s.t.PolicyRef = e.PublicKey, slices.Clone(e.SignedPCRs), e.PolicyRef
 		if err := checkPCRs(s.t.SignedPCRs); err != nil {
 			return err
 		}
@@ -203,7 +205,7 @@ func (s *sealing) enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes, 
 		if s.lock != nil {
 			nv = s.lock.nv.name
 		}
-		d := p.digest(s.signer, nil, nv, s.bank.alg, s.values)
+		d := p.digest(s.signer, refDigest(s.t.PolicyRef), nv, s.bank.alg, s.values)
 		s.t.Policies = append(s.t.Policies, d[:])
 	}
 	if err := s.already(); err != nil {
@@ -369,7 +371,7 @@ func (s *sealing) prove(ctx context.Context, text json.RawMessage, keys pinKeys,
 		return err
 	}
 	k := &Key{Signatures: s.e.Signatures, Tries: 1}
-	p := &pins{key: k, t: t, keys: pinKeys{auth: keys.auth}}
+	p := &pins{key: k, t: t, keys: keys}
 	got, err := k.unlockWith(ctx, s.c, t, p)
 	p.keys = pinKeys{} // they stay the caller's
 	if err == nil && !got.Equal(want) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/volume"
@@ -23,6 +24,9 @@ type Key struct {
 	// policies may be; the first that exists, and for pcrlock belongs to the
 	// token, is used. See [SignatureFiles] and [PCRLockFiles].
 	Signatures, PCRLocks []string
+	// PCRs, if not nil, are those that a token has to be bound to literally; others
+	// are not tried.
+	PCRs []int
 	// Question is how a PIN is asked for. Where its Message, Env, Credential
 	// and Cache are empty, those of systemd-cryptsetup are taken.
 	Question volume.Question
@@ -75,6 +79,9 @@ func (k *Key) Unlock(ctx context.Context, token json.RawMessage, ask volume.Aske
 	t, err := ParseToken(token)
 	if err != nil {
 		return nil, err
+	}
+	if k.PCRs != nil && !slices.Equal(slices.Compact(slices.Sorted(slices.Values(k.PCRs))), t.PCRs) {
+		return nil, fmt.Errorf("the token is bound to PCRs %v, not to %v", t.PCRs, k.PCRs)
 	}
 	dev, err := k.Open(ctx)
 	if err != nil {

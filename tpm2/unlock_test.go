@@ -197,6 +197,11 @@ func TestRefused(t *testing.T) {
 		t.Errorf("third phase: %v", err)
 	}
 	k := keyFor(phase)
+	k.PCRs = []int{7}
+	if _, err := k.Unlock(t.Context(), sampleText(t, "v257", "5"), nil); err == nil || errors.Is(err, ErrNoSignature) {
+		t.Errorf("bound to other PCRs: %v", err)
+	}
+	k.PCRs = []int{}
 	k.Signatures, k.PCRLocks = nil, []string{filepath.Join(t.TempDir(), "none")}
 	if _, err := k.Unlock(t.Context(), sampleText(t, "v257", "5"), nil); !errors.Is(err, ErrNoSignature) {
 		t.Errorf("no signature file: %v", err)
@@ -385,6 +390,14 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), root, "auto"); err == nil || errors.Is(err, ErrNoTPM) || !Present(root) {
 		t.Errorf("two TPMs: %v", err)
+	}
+	link := filepath.Join(root, "sys/class/tpmrm/tpmrm0/device")
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "sys/MSFT0101:00"), 0o755), os.Symlink("../../../MSFT0101:00", link),
+		os.Symlink("../bus/tpm_tis", filepath.Join(root, "sys/MSFT0101:00/driver"))); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := List(root); err != nil || len(list) != 2 || list[0] != (Found{"/dev/tpmrm0", "MSFT0101:00", "tpm_tis"}) {
+		t.Errorf("%v, %v", list, err)
 	}
 	for _, name := range []string{"x", "device:tpm0", "swtpm:foo=1", "libtpms:"} {
 		if _, err := Open(t.Context(), root, name); err == nil {
