@@ -160,14 +160,15 @@ func asNobody() {
 	counted()
 }
 
-// lowMemory is lockport with room for 64 MiB more than it has at the start.
+// lowMemory is lockport with room for 768 MiB more than it has at the start:
+// plenty for threads, which reserve much, and too little for a derivation of 1 GiB.
 func lowMemory() {
 	statm, err := os.ReadFile("/proc/self/statm")
 	mustWork(err)
 	var pages uint64
 	_, err = fmt.Fscan(bytes.NewReader(statm), &pages)
 	mustWork(err)
-	limit := pages*uint64(os.Getpagesize()) + 64<<20
+	limit := pages*uint64(os.Getpagesize()) + 768<<20
 	mustWork(syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit}))
 	os.Args = os.Args[1:]
 	counted()
