@@ -104,6 +104,24 @@ func Present(root string) bool {
 	return false
 }
 
+// pollTime is how often a TPM that is on its way is looked for.
+const pollTime = 100 * time.Millisecond
+
+// Wait is [Open] for a TPM that may still be on its way, as early in a boot: as
+// long as the firmware says that there is one, it waits for the driver until ctx
+// ends. It does not wait for a TPM that does not exist.
+func Wait(ctx context.Context, root, name string) (Device, error) {
+	for {
+		dev, err := Open(ctx, root, name)
+		if !errors.Is(err, ErrNoTPM) || strings.HasPrefix(name, "swtpm:") || !Present(root) {
+			return dev, err
+		}
+		if ended := sleep(ctx, pollTime); ended != nil {
+			return nil, fmt.Errorf("%w: %w", err, ended)
+		}
+	}
+}
+
 // openSocket dials a software TPM. The arguments are those of the TPM2 software
 // stack's transport of that name.
 func openSocket(ctx context.Context, args string) (Device, error) {

@@ -204,6 +204,42 @@ func TestEnrollRefused(t *testing.T) {
 	}
 }
 
+// TestStorageKey has the making of the storage key go wrong.
+func TestStorageKey(t *testing.T) {
+	t.Parallel()
+	tpm := tpm2test.Start(t, "")
+	for _, c := range []struct {
+		name     string
+		code, rc uint32
+		want     string
+		err      error
+	}{
+		{"no room to keep it", ccEvictControl, 0x14b, "no room in the TPM's NV memory", ErrFull},
+		{"owner password", ccCreatePrimary, 0x9a2, "the owner hierarchy has a password", rcError{ccCreatePrimary, 0x9a2}},
+		{"no elliptic curves", ccCreatePrimary, 0x2c3, "", nil},
+	} {
+		refused := false
+		dev := tpm2test.Func(func(command []byte) ([]byte, error) {
+			if tpm2test.Code(command) == c.code && !refused {
+				refused = true
+				return tpm2test.Refusal(c.rc), nil
+			}
+			return tpm.Send(command)
+		})
+		pass, text, err := (&Enroller{Open: opener(dev), PCRs: pcrList(t, "7")}).Enroll(t.Context(), nil)
+		if !errors.Is(err, c.err) || c.want != "" && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err == nil && !bytes.Contains(text, []byte(`"tpm2-primary-alg":"rsa"`)) {
+			t.Errorf("%s: %s", c.name, text)
+		}
+		pass.Wipe()
+		if left := tpm.Loaded(); len(left) > 0 {
+			t.Errorf("%s: %x are left in the TPM", c.name, left)
+		}
+	}
+}
+
 // TestBank has a TPM that keeps no PCRs in the bank in question.
 func TestBank(t *testing.T) {
 	t.Parallel()

@@ -140,7 +140,7 @@ func (k *Key) shard(ctx context.Context, u *unsealer, i int, pins *pins) (s *sec
 		switch {
 		case err == nil:
 			return s, nil
-		case errors.Is(err, ErrPIN) && u.t.PIN:
+		case errors.Is(err, ErrPIN):
 			if err := pins.wrong(err); err != nil {
 				return nil, err
 			}

@@ -419,6 +419,40 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestWait waits for a TPM that the firmware has, and for no other.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	if _, err := Wait(t.Context(), root, "auto"); !errors.Is(err, ErrNoTPM) {
+		t.Errorf("no TPM: %v", err)
+	}
+	put := func(path string) {
+		path = filepath.Join(root, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Error(err)
+		}
+	}
+	put("sys/firmware/acpi/tables/TPM2")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Wait(ctx, root, "auto"); !errors.Is(err, ErrNoTPM) || !errors.Is(err, context.Canceled) {
+		t.Errorf("it does not come: %v", err)
+	}
+	done := make(chan error)
+	go func() {
+		dev, err := Wait(t.Context(), root, "auto")
+		if err == nil {
+			err = closeDevice(dev)
+		}
+		done <- err
+	}()
+	put("dev/tpmrm0")
+	put("sys/class/tpmrm/tpmrm0/dev")
+	if err := <-done; err != nil {
+		t.Errorf("it comes: %v", err)
+	}
+}
+
 func sampleHeader(t testing.TB, volume string) *luks2.Header {
 	t.Helper()
 	h, err := luks2.Open(t.Context(), sampleStore(t, volume))

@@ -205,7 +205,7 @@ func (u *unsealer) load(ctx context.Context, parent uint32, shard int) (object, 
 func (u *unsealer) unseal(ctx context.Context, o *opened, key *secret.Bytes) (*secret.Bytes, error) {
 	_, out, err := u.c.run(ctx, call{code: ccUnseal, handles: []object{o.obj}, auths: []auth{{o.s, key, attrEncryptOut}}})
 	switch code := codeOf(err); {
-	case code == rcAuthFail || code == rcBadAuth:
+	case key != nil && (code == rcAuthFail || code == rcBadAuth):
 		return nil, fmt.Errorf("%w: %w", ErrPIN, err)
 	case code == rcLockout:
 		return nil, u.lockedOut(ctx)
