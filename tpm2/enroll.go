@@ -241,7 +241,7 @@ func (s *sealing) look(ctx context.Context) error {
 	}
 	record := &handleRecord{handle: s.handle, name: s.parent.name(), kind: resourceKey, public: s.parent.raw}
 	s.t.SRK, s.t.PrimaryAlg = record.marshal(), s.parent.algName()
-	if s.lock != nil && !bytes.Equal(s.lock.srk, s.t.SRK) {
+	if s.lock != nil && !sameRecord(s.lock.srk, s.t.SRK, resourceKey) {
 		return fmt.Errorf("%w: the pcrlock policy", ErrOtherTPM)
 	}
 	bound := append(slices.Clone(s.t.PCRs), s.t.SignedPCRs...)

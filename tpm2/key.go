@@ -81,7 +81,7 @@ func (k *Key) Unlock(ctx context.Context, token json.RawMessage, ask volume.Aske
 		return nil, err
 	}
 	if k.PCRs != nil && !slices.Equal(slices.Compact(slices.Sorted(slices.Values(k.PCRs))), t.PCRs) {
-		return nil, fmt.Errorf("the token is bound to PCRs %v, not to %v", t.PCRs, k.PCRs)
+		return nil, fmt.Errorf("the token is not bound to %s but to %s", pcrText(k.PCRs), pcrText(t.PCRs))
 	}
 	dev, err := k.Open(ctx)
 	if err != nil {

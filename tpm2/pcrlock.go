@@ -126,6 +126,16 @@ func (p *pcrLock) steps() ([]step, digest) {
 
 // fits tells whether the policy is the one that the token was enrolled with.
 func (p *pcrLock) fits(t *Token) bool {
-	return (t.PCRLockNV == nil || bytes.Equal(p.nv.marshal(), t.PCRLockNV)) &&
-		(t.SRK == nil || bytes.Equal(p.srk, t.SRK))
+	return (t.PCRLockNV == nil || sameRecord(t.PCRLockNV, p.nv.marshal(), resourceNV)) &&
+		(t.SRK == nil || sameRecord(t.SRK, p.srk, resourceKey))
+}
+
+// sameRecord tells whether two serialised handles are of the same object.
+func sameRecord(a, b []byte, kind uint32) bool {
+	x, err := parseHandleRecord(a, kind)
+	if err != nil {
+		return false
+	}
+	y, err := parseHandleRecord(b, kind)
+	return err == nil && x.handle == y.handle && bytes.Equal(x.name, y.name)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lockport/lockport/secret"
@@ -143,8 +144,16 @@ func (u *unsealer) meet(ctx context.Context, s *session, shard int) error {
 	got, err := u.c.policyGetDigest(ctx, s)
 	if err == nil && got != want {
 		err = ErrPolicy
+		if len(p.pcrs) > 0 {
+			err = fmt.Errorf("%w: %s", ErrPolicy, pcrText(p.pcrs))
+		}
 	}
 	return err
+}
+
+// pcrText names PCRs for a person, "PCR 0+7".
+func pcrText(pcrs []int) string {
+	return "PCR " + strings.Trim(strings.ReplaceAll(fmt.Sprint(pcrs), " ", "+"), "[]")
 }
 
 // meetSigned finds the signature for what the PCRs hold now.
@@ -158,7 +167,7 @@ func (u *unsealer) meetSigned(ctx context.Context, s *session) error {
 	}
 	sig, ok := u.sigs.find(u.bank.name, u.t.SignedPCRs, u.signer, pol, u.t.PolicyRef)
 	if !ok {
-		return fmt.Errorf("%w (PCR %v)", ErrNoSignature, u.t.SignedPCRs)
+		return fmt.Errorf("%w: %s", ErrNoSignature, pcrText(u.t.SignedPCRs))
 	}
 	return u.c.policyAuthorize(ctx, s, pol, refDigest(u.t.PolicyRef), u.public, sig)
 }
