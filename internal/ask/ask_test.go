@@ -304,6 +304,7 @@ func TestText(t *testing.T) {
 // FuzzEditor types anything at all.
 func FuzzEditor(f *testing.F) {
 	f.Add([]byte("ab\x7f\x15\xe2\x82\xacx y\x17\tz\n"), 0)
+	f.Add([]byte("\xcd\xcd\xcd\xd0\xdb\x1a\x1a\x1a"), 60)
 	f.Add([]byte("\x7f\x7fabc\xff\xfe\b\b\b\b"), 2)
 	f.Fuzz(func(t *testing.T, typed []byte, echo int) {
 		var screen bytes.Buffer

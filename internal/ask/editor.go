@@ -72,9 +72,8 @@ func (e *editor) draw() {
 	case e.silent && e.dirty:
 		e.write(saySilent)
 	}
-	shown := e.shown
 	e.shown = 0
-	e.show(shown)
+	e.show(e.n) // not up to what was shown: its last character may need the next bytes to count as complete
 }
 
 func (e *editor) slot() []byte { return e.line.Reveal()[e.n : e.n+1] }

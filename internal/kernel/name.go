@@ -56,8 +56,8 @@ func mangle(s string) (string, error) {
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '\\' && i+1 < len(s) && s[i+1] == 'x':
-			if len(s)-i < 4 {
-				return "", fmt.Errorf(`\x at the end`)
+			if _, ok := hexEscape(s[i:]); !ok {
+				return "", fmt.Errorf(`\x without two hexadecimal digits`)
 			}
 			b.WriteString(s[i : i+4])
 			i += 3

@@ -73,7 +73,7 @@ func TestMappingUUID(t *testing.T) {
 }
 
 func FuzzNodeName(f *testing.F) {
-	for _, s := range []string{"data", "my disk", `my\x20disk`, `\`, `\x`, "\xff"} {
+	for _, s := range []string{"data", "my disk", `my\x20disk`, `\`, `\x`, `00\x0 0`, "\xff"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
