@@ -99,9 +99,27 @@ func compareTokens(t *testing.T, name string, text json.RawMessage, like string)
 		delete(got, random)
 		delete(want, random)
 	}
+	// Attributes, noDA above all: offset 4 of the public area.
+	ours, theirs := publicArea(t, text), publicArea(t, sampleText(t, volume, slot))
+	if attrs := theirs[4:8]; !bytes.Equal(ours[4:8], attrs) && name != "offline with PIN" {
+		t.Errorf("%s: attributes %x, want %x", name, ours[4:8], attrs)
+	}
 	if !equalMembers(got, want) {
 		t.Errorf("%s:\n got %v\nwant %v", name, got, want)
 	}
+}
+
+func publicArea(t *testing.T, text json.RawMessage) []byte {
+	t.Helper()
+	tok, err := ParseToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := parseBlob(tok.Blobs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blob.public
 }
 
 // TestNewTPM enrols with a TPM that nobody has used, and again.
