@@ -280,6 +280,7 @@ func TestTransient(t *testing.T) {
 		{"PCR changes all the time", 0x128, ccPolicyPCR, 1000, rcError{ccPolicyPCR, 0x128}},
 		{"no room", 0x902, tpm2test.Load, 1, ErrFull},
 		{"locked", 0x921, tpm2test.Unseal, 1, ErrLockout},
+		{"policy at Unseal", 0x99d, tpm2test.Unseal, 1, ErrPolicy},
 	} {
 		left := c.n
 		dev := tpm2test.Func(func(command []byte) ([]byte, error) {

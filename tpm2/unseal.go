@@ -218,6 +218,8 @@ func (u *unsealer) unseal(ctx context.Context, o *opened, key *secret.Bytes) (*s
 		return nil, fmt.Errorf("%w: %w", ErrPIN, err)
 	case code == rcLockout:
 		return nil, u.lockedOut(ctx)
+	case code == rcPolicyFail:
+		return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
 	case err != nil:
 		return nil, err
 	}
