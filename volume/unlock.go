@@ -221,6 +221,9 @@ func (p Passphrase) VolumeKey(ctx context.Context, h *luks2.Header, ask Asker, n
 func wanted(h *luks2.Header) string {
 	var pass, recovery bool
 	for _, s := range List(h) {
+		if !s.Bound {
+			continue
+		}
 		pass = pass || s.Kind == Password || s.Kind == Other || s.Kind == Conflict
 		recovery = recovery || s.Kind == Recovery
 	}

@@ -315,6 +315,29 @@ func TestPlanWipeSharedSlots(t *testing.T) {
 	}
 }
 
+// An unbound keyslot does not open the data: it is not what may be left over, and
+// it is not meant by "all".
+func TestPlanWipeUnbound(t *testing.T) {
+	t.Parallel()
+	_, h, _ := newVolume(t)
+	other := secret.Random(32)
+	t.Cleanup(other.Wipe)
+	id, err := h.AddSlot(t.Context(), other, text(t, "stray"), luks2.SlotOptions{ID: luks2.AnySlot, KDF: luks2.Minimal(), Unbound: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []volume.Selection{{All: true}, {Slots: []int{0}}, {Kinds: []volume.Kind{volume.Password}}} {
+		plan, err := volume.PlanWipe(t.Context(), h, s)
+		if !errors.Is(err, volume.ErrLastSlot) || len(plan.Slots) != 1 || !plan.LosesHuman {
+			t.Errorf("%+v: %+v, %v", s, plan, err)
+		}
+	}
+	plan, err := volume.PlanWipe(t.Context(), h, volume.Selection{Slots: []int{id}})
+	if err != nil || len(plan.Slots) != 1 || plan.LosesHuman {
+		t.Errorf("by number: %+v, %v", plan, err)
+	}
+}
+
 func TestWipe(t *testing.T) {
 	t.Parallel()
 	s, h, key := newVolume(t)

@@ -107,13 +107,17 @@ func PlanWipe(ctx context.Context, h *luks2.Header, s Selection, keep ...int) (W
 		left++
 	}
 	for _, slot := range slices.Backward(List(h)) {
-		hadHuman = hadHuman || slot.Kind.Human()
+		// A slot with another key does not open the data.
+		opens := slot.Bound && slot.Type == "luks2"
+		hadHuman = hadHuman || opens && slot.Kind.Human()
 		if w.wipe[slot.ID] && !w.keep[slot.ID] {
 			plan.Slots = append(plan.Slots, slot)
 			continue
 		}
-		left++
-		human = human || slot.Kind.Human()
+		if opens {
+			left++
+			human = human || slot.Kind.Human()
+		}
 	}
 	plan.LosesHuman = hadHuman && !human
 	plan.Tokens = descending(w.tokens)
@@ -151,8 +155,13 @@ func set(ids ...int) map[int]bool {
 	return m
 }
 
+// choose adds what the selection names. Slots that hold another key than that of
+// the data are only meant when they are named by number or by a token.
 func (w *wipe) choose(ctx context.Context, h *luks2.Header, s Selection) error {
 	for _, slot := range List(h) {
+		if !slot.Bound {
+			continue
+		}
 		switch {
 		case w.keep[slot.ID]:
 		case s.All:

@@ -66,7 +66,10 @@ func printSlotKinds(w io.Writer, list []volume.Slot) error {
 	var b strings.Builder
 	b.WriteString("SLOT TYPE\n")
 	for _, s := range list {
-		fmt.Fprintf(&b, "%4d %s\n", s.ID, s.Kind)
+		// The original passes over slots that hold another key.
+		if s.Bound {
+			fmt.Fprintf(&b, "%4d %s\n", s.ID, s.Kind)
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
