@@ -72,10 +72,9 @@ func TestKeySourceErases(t *testing.T) {
 	}
 }
 
-// A server learns from the address of the client which volume wants its key.
-func TestKeySocket(t *testing.T) {
-	t.Parallel()
-	// The name must be short enough for an address.
+// keyServer listens at a path that is short enough for an address.
+func keyServer(t *testing.T) (net.Listener, string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "key")
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +86,13 @@ func TestKeySocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
+	return listener, path
+}
+
+// A server learns from the address of the client which volume wants its key.
+func TestKeySocket(t *testing.T) {
+	t.Parallel()
+	listener, path := keyServer(t)
 	peers := make(chan string, 1)
 	go func() {
 		defer close(peers)
@@ -118,17 +124,7 @@ func TestKeySocket(t *testing.T) {
 // A server that accepts and says nothing holds nobody up for good.
 func TestKeySocketCancelled(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "key")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
+	listener, path := keyServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		if c, err := listener.Accept(); err == nil {
