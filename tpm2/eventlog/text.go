@@ -71,6 +71,8 @@ func quote(s string) string {
 			out.WriteString(`\n`)
 		case r == utf8.RuneError || r < 0x80:
 			fmt.Fprintf(&out, `\x%02x`, s[i])
+		case r > 0xffff:
+			fmt.Fprintf(&out, `\U%08x`, r)
 		default:
 			fmt.Fprintf(&out, `\u%04x`, r)
 		}

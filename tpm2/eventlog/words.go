@@ -203,8 +203,6 @@ func kinds() map[string]kind {
 		"phase":      {words: "phase"},
 		"filesystem": {"file system", "file-system:"},
 		"volume-key": {"key of volume", "cryptsetup:"},
-		"keyslot":    {"keyslot of volume", "cryptsetup-keyslot:"},
 		"machine-id": {"machine ID", "machine-id:"},
-		"product-id": {"product ID", "product-id:"},
 	}
 }
