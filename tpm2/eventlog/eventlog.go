@@ -39,7 +39,7 @@ const maxPCR = 23
 
 // Event is one measurement, or a remark of the firmware's (EV_NO_ACTION).
 type Event struct {
-	PCR     int               // -1 for a remark about none
+	PCR     int               // -1 for a remark about no PCR
 	Type    Type              // 0 in systemd's log
 	Digests map[string][]byte // by bank: sha1, sha256, sha384, sha512
 	Data    []byte            // of the event; in systemd's log the string that was measured

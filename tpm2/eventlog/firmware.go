@@ -50,15 +50,19 @@ func (f *firmware) event(number int) (Event, error) {
 	if number == maxEvents {
 		return Event{}, fmt.Errorf("more than %d events", maxEvents)
 	}
-	e := Event{PCR: int(int32(f.u32())), Type: Type(f.u32()), Digests: map[string][]byte{}}
+	pcr := f.u32()
+	e := Event{PCR: int(min(pcr, maxPCR+1)), Type: Type(f.u32()), Digests: map[string][]byte{}}
 	if f.sizes == nil {
 		e.Digests["sha1"] = f.bytes(20)
 	} else {
 		f.digests(e.Digests)
 	}
 	e.Data = f.bytes(uint64(f.u32()))
-	if f.err == nil && (e.PCR < 0 || e.PCR > maxPCR) && e.Type != NoAction {
-		f.err = fmt.Errorf("PCR %d", uint32(e.PCR))
+	if e.PCR > maxPCR && e.Type == NoAction {
+		e.PCR = -1
+	}
+	if f.err == nil && e.PCR > maxPCR {
+		f.err = fmt.Errorf("PCR %d", pcr)
 	}
 	if f.err != nil || number > 0 {
 		return e, f.err

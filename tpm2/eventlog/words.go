@@ -8,7 +8,7 @@ import (
 )
 
 // String says in words what was measured, for a person to read: one line of
-// printable text, of no more than maxWords bytes. An event that is not understood
+// printable text, of no more than 120 bytes. An event that is not understood
 // is told by its type.
 func (e Event) String() string {
 	if e.System {

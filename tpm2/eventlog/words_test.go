@@ -30,6 +30,13 @@ func efiVariable(t *testing.T, owner, name string, value []byte) []byte {
 	return append(append(b, wide(name)...), value...)
 }
 
+// signatureList is a list of a database of Secure Boot, with empty entries.
+func signatureList(t *testing.T, kind string, entries, size int) []byte {
+	t.Helper()
+	b := le32(guidBytes(t, kind), uint32(28+entries*size), 0, uint32(size))
+	return append(b, make([]byte, entries*size)...)
+}
+
 // loaded is the record of a program with this device path.
 func loaded(nodes ...[]byte) []byte {
 	var path []byte
@@ -87,6 +94,10 @@ func TestWords(t *testing.T) {
 		{"Secure Boot variable SecureBoot (off)", Event{PCR: 7, Type: efiVariableDriver, Data: efiVariable(t, globalVariables, "SecureBoot", nil)}},
 		{"EFI variable SecureBoot (1 byte)", Event{PCR: 7, Type: efiVariableDriver, Data: efiVariable(t, shim, "SecureBoot", []byte{1})}},
 		{"Secure Boot variable dbx (3 bytes)", Event{PCR: 7, Type: efiVariableDriver, Data: efiVariable(t, securityDatabase, "dbx", []byte("abc"))}},
+		{"Secure Boot variable db (1 certificate, 2 hashes)", Event{PCR: 7, Type: efiVariableDriver, Data: efiVariable(t, securityDatabase, "db", append(
+			signatureList(t, "a5c059a1-94e4-4aa7-87b5-ab155c2bf072", 1, 50), signatureList(t, "c1c41626-504c-4092-aca9-41f936934328", 2, 48)...))}},
+		{"Secure Boot variable db (29 bytes)", Event{PCR: 7, Type: efiVariableDriver, Data: efiVariable(t, securityDatabase, "db", append(
+			signatureList(t, "c1c41626-504c-4092-aca9-41f936934328", 0, 48), 1))}},
 		{"EFI variable Lang (empty)", Event{PCR: 1, Type: efiVariableBoot2, Data: efiVariable(t, globalVariables, "Lang", nil)}},
 		{"boot order 0001, 000A", Event{PCR: 1, Type: efiVariableBoot, Data: efiVariable(t, globalVariables, "BootOrder", []byte{1, 0, 10, 0, 9})}},
 		{"boot entry Boot000A (debian)", Event{PCR: 1, Type: efiVariableBoot, Data: efiVariable(t, globalVariables, "Boot000A", append([]byte("123456"), wide("debian\x00path")...))}},
@@ -99,6 +110,7 @@ func TestWords(t *testing.T) {
 		{"boot loader application in the firmware: " + shim, Event{Type: efiApplication, Data: loaded(pathNode(4, 6, guidBytes(t, shim)))}},
 		{"boot loader application http://x/y", Event{Type: efiApplication, Data: loaded(pathNode(3, 24, []byte("http://x/y")))}},
 		{"boot loader application from the virtual machine", Event{Type: efiApplication, Data: loaded(pathNode(4, 3, guidBytes(t, "1428f772-b64a-441e-b8c3-9ebdd7f893c7")))}},
+		{"boot loader application from " + shim, Event{Type: efiApplication, Data: loaded(pathNode(4, 3, guidBytes(t, shim)))}},
 		{"driver", Event{Type: efiRuntimeDriver, Data: loaded(pathNode(4, 6, []byte{1}))}},
 		{"driver", Event{Type: efiRuntimeDriver, Data: loaded([]byte{4, 4, 3, 0})}},
 		{"driver", Event{Type: efiRuntimeDriver, Data: loaded([]byte{4, 4, 90, 0})}},
