@@ -204,29 +204,34 @@ const (
 	propLockoutInterval = 0x210
 )
 
-// activeBanks returns which PCRs each bank keeps.
-func (c *conn) activeBanks(ctx context.Context) (map[uint16][]int, error) {
-	_, out, err := c.run(ctx, call{code: ccGetCapability, params: put32(nil, capPCRs, 0, 1)})
+// capability asks for a part of one capability and returns what follows its name.
+func (c *conn) capability(ctx context.Context, kind, first, n uint32) (*cursor, error) {
+	_, out, err := c.run(ctx, call{code: ccGetCapability, params: put32(nil, kind, first, n)})
 	if err != nil {
 		return nil, err
 	}
 	out.u8() // more to come
-	if kind := out.u32(); kind != capPCRs {
-		return nil, bad(ccGetCapability, fmt.Errorf("capability %d", kind))
+	if got := out.u32(); got != kind {
+		return nil, bad(ccGetCapability, fmt.Errorf("capability %d", got))
+	}
+	return out, nil
+}
+
+// activeBanks returns which PCRs each bank keeps.
+func (c *conn) activeBanks(ctx context.Context) (map[uint16][]int, error) {
+	out, err := c.capability(ctx, capPCRs, 0, 1)
+	if err != nil {
+		return nil, err
 	}
 	active := readSelections(out)
 	return active, bad(ccGetCapability, out.end())
 }
 
-// properties returns variable properties from the first on.
+// properties returns properties of the TPM from the first on.
 func (c *conn) properties(ctx context.Context, first, n uint32) (map[uint32]uint32, error) {
-	_, out, err := c.run(ctx, call{code: ccGetCapability, params: put32(nil, capProperties, first, n)})
+	out, err := c.capability(ctx, capProperties, first, n)
 	if err != nil {
 		return nil, err
-	}
-	out.u8()
-	if kind := out.u32(); kind != capProperties {
-		return nil, bad(ccGetCapability, fmt.Errorf("capability %d", kind))
 	}
 	list := map[uint32]uint32{}
 	for range min(out.u32(), 128) {

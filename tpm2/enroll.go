@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/secret"
+	"github.com/lockport/lockport/tpm2/eventlog"
 	"github.com/lockport/lockport/volume"
 )
 
@@ -33,6 +34,13 @@ type Enroller struct {
 	PIN        bool
 	PINCost    *PINCost // to derive the PIN with argon2id, which systemd reads from 262 on; nil for as before
 	Unbound    bool     // a keyslot that any software on this machine can open is wanted
+	// Root is where the logs of what was measured are, "/" as a rule: the token
+	// then records what it is bound to, so that a later difference can be told.
+	// "" for no record.
+	Root string
+	// Pending is the present boot if the PCR values are those of a later one, else
+	// ""; see [Record].
+	Pending string
 
 	// Question is how a new PIN is asked for. Where its Message, Confirm, Env
 	// and Credential are empty, those of systemd-cryptenroll are taken.
@@ -72,6 +80,16 @@ func (e *Enroller) Enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes,
 		return nil, nil, fmt.Errorf("closing the TPM: %w", closed)
 	}
 	return pass, token, err
+}
+
+// Check returns what Enroll would refuse before it seals, so that nobody has to
+// type in vain: a policy that binds to nothing, files that can't be read, no TPM.
+func (e *Enroller) Check(ctx context.Context) error {
+	s, err := e.sealing(ctx)
+	if err != nil {
+		return err
+	}
+	return s.close()
 }
 
 // sealing is one enrolment under way.
@@ -220,6 +238,7 @@ func (s *sealing) enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes, 
 	if err != nil {
 		return nil, nil, err
 	}
+	s.remember()
 	text, err := json.Marshal(s.t)
 	if err == nil && s.provable() {
 		err = s.prove(ctx, text, keys, pass)
@@ -313,6 +332,24 @@ func SamePolicy(a, b json.RawMessage) bool {
 	return err == nil && samePolicy(x, y)
 }
 
+// Replaced returns the keyslots that one with a PIN replaces: those whose tokens
+// have the same parent and policy as the token of that keyslot.
+func Replaced(tokens []luks2.Token, keyslot int) []int {
+	var of json.RawMessage
+	for _, t := range tokens {
+		if t.Type == TokenType && slices.Equal(t.Keyslots, []int{keyslot}) {
+			of = t.JSON
+		}
+	}
+	var list []int
+	for _, t := range tokens {
+		if t.Type == TokenType && len(t.Keyslots) == 1 && t.Keyslots[0] != keyslot && SamePolicy(of, t.JSON) {
+			list = append(list, t.Keyslots[0])
+		}
+	}
+	return list
+}
+
 // newPIN asks for a PIN, if there is to be one, and salts it.
 func (s *sealing) newPIN(ctx context.Context, ask volume.Asker) (pinKeys, error) {
 	if !s.t.PIN {
@@ -352,6 +389,19 @@ func (s *sealing) sealAll(ctx context.Context, keys pinKeys) (*secret.Bytes, err
 		s.t.Blobs = append(s.t.Blobs, made.marshal())
 	}
 	return passphrase(all, keys.lock)
+}
+
+// remember records what the token is bound to. A log that can't be read is no
+// reason not to enrol: the record is only there to explain.
+func (s *sealing) remember() {
+	if s.e.Root == "" {
+		return
+	}
+	log, err := eventlog.Read(s.e.Root)
+	if err != nil {
+		log = nil
+	}
+	s.t.Record = &Record{PCRs: recordPCRs(s.values, s.bank.name, log), Pending: s.e.Pending}
 }
 
 // provable tells whether the state of now is the one that was bound to.

@@ -30,6 +30,7 @@ type Key struct {
 	// Question is how a PIN is asked for. Where its Message, Env, Credential
 	// and Cache are empty, those of systemd-cryptsetup are taken.
 	Question volume.Question
+	NoCache  bool            // PINs are not shared between volumes
 	Tries    int             // of PINs; 0 for 5
 	Failed   func(err error) // is told of a wrong PIN before the next is asked for; may be nil
 }
@@ -83,6 +84,10 @@ func (k *Key) Unlock(ctx context.Context, token json.RawMessage, ask volume.Aske
 	if k.PCRs != nil && !slices.Equal(slices.Compact(slices.Sorted(slices.Values(k.PCRs))), t.PCRs) {
 		return nil, fmt.Errorf("the token is not bound to %s but to %s", pcrText(k.PCRs), pcrText(t.PCRs))
 	}
+	return k.unlockToken(ctx, t, ask)
+}
+
+func (k *Key) unlockToken(ctx context.Context, t *Token, ask volume.Asker) (*secret.Bytes, error) {
 	dev, err := k.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -171,7 +176,7 @@ func (k *Key) unsealer(ctx context.Context, c *conn, t *Token) (*unsealer, error
 		}
 	}
 	if t.PCRLock {
-		if u.lock, err = findPCRLock(k.PCRLocks, t); err != nil {
+		if _, u.lock, err = findPCRLock(k.PCRLocks, t); err != nil {
 			return nil, err
 		}
 	}
@@ -202,7 +207,8 @@ func readSignatures(files []string) (signatures, error) {
 	return nil, fmt.Errorf("%w: there is no file of PCR signatures", ErrNoSignature)
 }
 
-func findPCRLock(files []string, t *Token) (*pcrLock, error) {
+// findPCRLock returns the policy that belongs to the token, and its file.
+func findPCRLock(files []string, t *Token) (string, *pcrLock, error) {
 	var reasons []error
 	for _, name := range files {
 		text, err := readFile(name)
@@ -214,14 +220,14 @@ func findPCRLock(files []string, t *Token) (*pcrLock, error) {
 			p, err = parsePCRLock(text)
 		}
 		if err == nil && p.fits(t) {
-			return p, nil
+			return name, p, nil
 		}
 		if err == nil {
 			err = errors.New("it belongs to another enrolment")
 		}
 		reasons = append(reasons, fmt.Errorf("pcrlock policy %s: %w", name, err))
 	}
-	return nil, errors.Join(append([]error{fmt.Errorf("%w: the token needs a pcrlock policy", ErrPolicy)}, reasons...)...)
+	return "", nil, errors.Join(append([]error{fmt.Errorf("%w: the token needs a pcrlock policy", ErrPolicy)}, reasons...)...)
 }
 
 // readFile reads a policy file, which no sane one fills.

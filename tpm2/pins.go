@@ -85,6 +85,9 @@ func (p *pins) question() volume.Question {
 			*d.field = d.value
 		}
 	}
+	if p.key.NoCache {
+		q.Cache = ""
+	}
 	return q
 }
 

@@ -9,6 +9,7 @@ import (
 // Command codes that are part of policy digests or of the conversation.
 const (
 	ccEvictControl      = 0x120
+	ccNVRead            = 0x14e
 	ccCreatePrimary     = 0x131
 	ccCreate            = 0x153
 	ccImport            = 0x156
@@ -21,10 +22,12 @@ const (
 	ccPolicyOR          = 0x171
 	ccReadPublic        = 0x173
 	ccStartAuthSession  = 0x176
+	ccNVReadPublic      = 0x169
 	ccVerifySignature   = 0x177
 	ccGetCapability     = 0x17a
 	ccPCRRead           = 0x17e
 	ccPolicyPCR         = 0x17f
+	ccPCRExtend         = 0x182
 	ccPolicyGetDigest   = 0x189
 	ccPolicyAuthorizeNV = 0x192
 )

@@ -79,7 +79,7 @@ func commandName(cc uint32) string {
 		ccPolicyAuthValue: "PolicyAuthValue", ccPolicyOR: "PolicyOR", ccReadPublic: "ReadPublic",
 		ccStartAuthSession: "StartAuthSession", ccVerifySignature: "VerifySignature", ccGetCapability: "GetCapability",
 		ccPCRRead: "PCR_Read", ccPolicyPCR: "PolicyPCR", ccPolicyGetDigest: "PolicyGetDigest",
-		ccPolicyAuthorizeNV: "PolicyAuthorizeNV",
+		ccPolicyAuthorizeNV: "PolicyAuthorizeNV", ccPCRExtend: "PCR_Extend", ccNVRead: "NV_Read", ccNVReadPublic: "NV_ReadPublic",
 	}
 	return names[cc]
 }

@@ -41,6 +41,8 @@ type Token struct {
 	SRK        []byte  // the parent, serialised; nil before systemd 254
 	PCRLock    bool
 	PCRLockNV  []byte // the NV index, serialised; nil before systemd 256
+
+	Record *Record // our own; nil for none
 }
 
 // PINCost is what deriving a key from the PIN with argon2id takes (systemd 262).
@@ -48,6 +50,12 @@ type PINCost struct {
 	Memory     uint64 // bytes
 	Iterations uint32
 	Lanes      uint32
+}
+
+// WantsPIN tells whether a token asks for a PIN. One that can't be read does not.
+func WantsPIN(text json.RawMessage) bool {
+	t, err := ParseToken(text)
+	return err == nil && t.PIN
 }
 
 // ParseToken reads a token. It refuses what it cannot honour by the member's
@@ -91,6 +99,9 @@ func parseToken(text json.RawMessage) (*Token, error) {
 	}
 	if cost != (PINCost{}) {
 		t.Argon2 = &cost
+	}
+	if text, ok := members[recordMember]; ok {
+		t.Record = readRecord(text)
 	}
 	return t, t.check()
 }

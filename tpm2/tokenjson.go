@@ -157,13 +157,15 @@ type tokenText struct {
 	Lanes      uint32   `json:"tpm2_argon2id_lanes,omitempty"`
 	SRK        []byte   `json:"tpm2_srk,omitempty"`
 	PCRLockNV  []byte   `json:"tpm2_pcrlock_nv,omitempty"`
+
+	Record json.RawMessage `json:"lockport,omitempty"`
 }
 
 // MarshalJSON writes the token as systemd 257 does. "keyslots" is empty.
 func (t *Token) MarshalJSON() ([]byte, error) {
 	text := tokenText{Type: TokenType, Keyslots: []string{}, PCRs: t.PCRs, Bank: t.Bank, PrimaryAlg: t.PrimaryAlg,
 		PIN: t.PIN, PCRLock: t.PCRLock, SignedPCRs: t.SignedPCRs, PublicKey: t.PublicKey, PolicyRef: t.PolicyRef,
-		Salt: t.Salt, SRK: t.SRK, PCRLockNV: t.PCRLockNV}
+		Salt: t.Salt, SRK: t.SRK, PCRLockNV: t.PCRLockNV, Record: t.Record.marshal()}
 	text.Blob = scalarOrList(t.Blobs, base64.StdEncoding.EncodeToString)
 	text.PolicyHash = scalarOrList(t.Policies, hex.EncodeToString)
 	if t.PCRs == nil {

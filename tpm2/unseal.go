@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/lockport/lockport/secret"
 )
@@ -114,6 +113,9 @@ func (t *Token) legacyAlg() uint16 {
 // meet takes the session through the shard's policy.
 func (u *unsealer) meet(ctx context.Context, s *session, shard int) error {
 	p := u.t.shardPolicies()[shard]
+	if u.t.Policies == nil {
+		return u.follow(ctx, s, p) // a blob alone does not say what it comes to
+	}
 	want := digest(u.t.Policies[shard])
 	if !p.signed && !p.locked && len(p.pcrs) == 0 && !p.pin {
 		if want != (digest{}) {
@@ -121,6 +123,21 @@ func (u *unsealer) meet(ctx context.Context, s *session, shard int) error {
 		}
 		return nil
 	}
+	if err := u.follow(ctx, s, p); err != nil {
+		return err
+	}
+	got, err := u.c.policyGetDigest(ctx, s)
+	if err == nil && got != want {
+		err = ErrPolicy
+		if len(p.pcrs) > 0 {
+			err = fmt.Errorf("%w: %s", ErrPolicy, pcrText(p.pcrs))
+		}
+	}
+	return err
+}
+
+// follow takes the session through the steps of a policy.
+func (u *unsealer) follow(ctx context.Context, s *session, p shardPolicy) error {
 	if p.signed {
 		if err := u.meetSigned(ctx, s); err != nil {
 			return err
@@ -137,18 +154,9 @@ func (u *unsealer) meet(ctx context.Context, s *session, shard int) error {
 		}
 	}
 	if p.pin {
-		if err := u.c.policy(ctx, ccPolicyAuthValue, s, nil); err != nil {
-			return err
-		}
+		return u.c.policy(ctx, ccPolicyAuthValue, s, nil)
 	}
-	got, err := u.c.policyGetDigest(ctx, s)
-	if err == nil && got != want {
-		err = ErrPolicy
-		if len(p.pcrs) > 0 {
-			err = fmt.Errorf("%w: %s", ErrPolicy, pcrText(p.pcrs))
-		}
-	}
-	return err
+	return nil
 }
 
 // pcrText names PCRs for a person, "PCR 0+7".
@@ -289,11 +297,9 @@ func (u *unsealer) bankMissing(ctx context.Context) error {
 
 // lockedOut asks the TPM how long it stays locked.
 func (u *unsealer) lockedOut(ctx context.Context) error {
-	props, err := u.c.properties(ctx, propLockoutCounter, 3)
+	l, err := u.c.lockout(ctx)
 	if err != nil {
 		return &LockedOut{}
 	}
-	// One failure is forgiven each interval.
-	over := int64(props[propLockoutCounter]) - int64(props[propMaxAuthFail]) + 1
-	return &LockedOut{Wait: time.Duration(max(over, 1)) * time.Duration(props[propLockoutInterval]) * time.Second}
+	return &LockedOut{Wait: l.wait()}
 }

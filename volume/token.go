@@ -31,7 +31,7 @@ func (m Tokens) Silent() bool { return !m.Person }
 // VolumeKey tries every token. It makes one attempt.
 func (m Tokens) VolumeKey(ctx context.Context, h *luks2.Header, ask Asker, _ int) (Key, bool, error) {
 	var reasons []error
-	for _, t := range m.mine(h) {
+	for _, t := range m.Tokens(h) {
 		key, err := m.try(ctx, h, t, ask)
 		if err == nil {
 			return key, true, nil
@@ -42,16 +42,16 @@ func (m Tokens) VolumeKey(ctx context.Context, h *luks2.Header, ask Asker, _ int
 		reasons = append(reasons, fmt.Errorf("token %d: %w", t.ID, err))
 	}
 	if len(reasons) == 0 {
-		return Key{}, true, fmt.Errorf("%w: %w", ErrNext, errNoTokens)
+		return Key{}, true, free{errNoTokens}
 	}
-	return Key{}, true, fmt.Errorf("%w: %w", ErrNext, errors.Join(reasons...))
+	return Key{}, true, free{&UnlockError{reasons}}
 }
 
 var errNoTokens = errors.New("the volume has no keyslot for it")
 
-// mine lists the tokens to try. One that names no keyslot, or several, is not
+// Tokens lists the tokens to try. One that names no keyslot, or several, is not
 // of systemd's making, which passes such over too.
-func (m Tokens) mine(h *luks2.Header) []luks2.Token {
+func (m Tokens) Tokens(h *luks2.Header) []luks2.Token {
 	list := slices.DeleteFunc(h.Tokens(), func(t luks2.Token) bool {
 		return t.Type != m.With.TokenType() || len(t.Keyslots) != 1 ||
 			m.Keyslot != luks2.AnySlot && t.Keyslots[0] != m.Keyslot ||

@@ -45,9 +45,16 @@ type next struct{ error }
 func (n next) Unwrap() error        { return n.error }
 func (n next) Is(target error) bool { return target == ErrNext }
 
+// A free error is of an attempt that does not count against the tries: a device
+// that can't help takes no attempt from the person.
+type free struct{ error }
+
+func (f free) Unwrap() error        { return f.error }
+func (f free) Is(target error) bool { return target == ErrNext }
+
 // UnlockOptions limits an unlock.
 type UnlockOptions struct {
-	Tries int // attempts over all methods; 0 is without end
+	Tries int // attempts over all methods but [Tokens]; 0 is without end
 	// Failed is told of a failed attempt before another is made; the last one
 	// is in the error that [Unlock] returns. May be nil.
 	Failed func(method string, err error)
@@ -72,7 +79,7 @@ func (e *UnlockError) Unwrap() []error { return e.Reasons }
 
 // Unlock tries the methods, silent ones first, until one brings the volume key,
 // which the caller wipes. Every failed attempt counts against the tries, as
-// with systemd-cryptsetup, whatever its method.
+// with systemd-cryptsetup, but for those of [Tokens].
 func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o UnlockOptions) (Key, error) {
 	if err := h.Usable(); err != nil {
 		return Key{}, err
@@ -80,7 +87,7 @@ func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o
 	queue := slices.Clone(methods)
 	slices.SortStableFunc(queue, func(a, b Method) int { return rank(a) - rank(b) })
 	failed, before := &UnlockError{}, ""
-	for try, n := 0, 0; len(queue) > 0; try++ {
+	for try, n := 0, 0; len(queue) > 0; {
 		if o.Tries > 0 && try == o.Tries {
 			if o.Tries > 1 {
 				failed.Reasons = append(failed.Reasons, ErrTries)
@@ -88,8 +95,8 @@ func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o
 			break
 		}
 		m := queue[0]
-		if try > 0 && o.Failed != nil {
-			o.Failed(before, failed.Reasons[try-1])
+		if last := len(failed.Reasons) - 1; last >= 0 && o.Failed != nil {
+			o.Failed(before, failed.Reasons[last])
 		}
 		before = m.Name()
 		key, done, err := m.VolumeKey(ctx, h, ask, n)
@@ -103,6 +110,9 @@ func Unlock(ctx context.Context, h *luks2.Header, methods []Method, ask Asker, o
 		failed.Reasons = append(failed.Reasons, err)
 		if !errors.Is(err, ErrNext) {
 			break
+		}
+		if !errors.As(err, new(free)) {
+			try++
 		}
 		n++
 		if done {

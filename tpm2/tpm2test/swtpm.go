@@ -14,13 +14,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"testing"
 	"time"
 )
 
+// T is what a test gives a software TPM: a [testing.TB], or a script.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+	Cleanup(f func())
+}
+
 // Software is a software TPM that runs for the time of a test.
 type Software struct {
-	t      testing.TB
+	t      T
 	dir    string // of its socket; short, as addresses of sockets must be
 	socket string
 }
@@ -28,7 +36,7 @@ type Software struct {
 // Start starts swtpm with the state in a .tar.gz archive, "" for a new one, and
 // powers it on. The test is skipped where there is no swtpm, but fails where CI
 // is set.
-func Start(t testing.TB, archive string) *Software {
+func Start(t T, archive string) *Software {
 	t.Helper()
 	path, err := exec.LookPath("swtpm")
 	if err != nil {
@@ -93,7 +101,7 @@ func (s *Software) await(ended chan error, log *logBuffer) {
 }
 
 // unpack puts the files of an archive into a folder, leaving out their own.
-func unpack(t testing.TB, archive, dir string) {
+func unpack(t T, archive, dir string) {
 	t.Helper()
 	f, err := os.Open(archive)
 	if err != nil {
@@ -159,6 +167,12 @@ func (s *Software) Extend(pcr int, data string) {
 	s.t.Helper()
 	sum := sha256.Sum256([]byte(data))
 	s.must(pcrExtend, pcr, append([]byte{0, 0, 0, 1, 0, 0x0b}, sum[:]...))
+}
+
+// Reset puts PCR 16 or 23 back to zeros: the two that software may reset.
+func (s *Software) Reset(pcr int) {
+	s.t.Helper()
+	s.must(pcrReset, pcr, nil)
 }
 
 // Boot measures a kernel image's sections and a phase into PCR 11, as the boot

@@ -23,6 +23,7 @@ const (
 	NVRead        = 0x14e
 
 	pcrEvent  = 0x13c
+	pcrReset  = 0x13d
 	pcrExtend = 0x182
 )
 

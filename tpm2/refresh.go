@@ -1,0 +1,328 @@
+package tpm2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/secret"
+	"github.com/lockport/lockport/volume"
+)
+
+// Refresher binds TPM2 keyslots anew, each with the parameters that it had, to
+// the PCR values of now or to given ones. It keeps no state between calls.
+type Refresher struct {
+	Key     *Key  // the TPM and the policy files
+	Keyslot int   // luks2.AnySlot for all
+	Values  []PCR // of a later boot; none for the values of now
+	// KeepPrevious leaves the keyslots of before in place for one boot. For values
+	// of a later boot that is always done: nothing proves them before.
+	KeepPrevious bool
+	ReplaceTPM   bool // also what another TPM sealed
+	Root         string
+	Question     volume.Question // how a PIN is asked for again
+	Now          time.Time       // when the new keyslots are made
+}
+
+// Action is what a refresh does with a keyslot.
+type Action string
+
+// The actions.
+const (
+	Leave  Action = "leave"  // nothing has to be done
+	Renew  Action = "renew"  // another keyslot takes its place
+	Remove Action = "remove" // it was kept for one boot, which is over
+	Skip   Action = "skip"   // nothing can be done
+)
+
+// RefreshStep is what is planned for one keyslot.
+type RefreshStep struct {
+	Keyslot int
+	Action  Action
+	Reason  error // why it is renewed or skipped; nil if there is nothing to say
+	Opens   bool  // it unlocks now, given the PIN if it wants one
+
+	token  luks2.Token
+	parsed *Token
+	report *Report // with the values to bind to
+}
+
+// What a refresh can say of a keyslot.
+var (
+	ErrPending    = errors.New("made for a later boot")
+	ErrSuperseded = errors.New("kept for this boot, another keyslot has taken its place")
+	// ErrKernelPCR: the value that a later boot brings is not given.
+	ErrKernelPCR = errors.New("this PCR changes with the kernel image too, and its value is not given")
+)
+
+// Plan says what to do with each TPM2 keyslot. It writes nothing and needs no
+// secret. It returns [ErrNoTPM] if there is none.
+func (r *Refresher) Plan(ctx context.Context, h *luks2.Header) ([]RefreshStep, error) {
+	tokens := volume.Tokens{With: r.Key, Keyslot: r.Keyslot}
+	var steps []RefreshStep
+	for _, t := range tokens.Tokens(h) {
+		step, err := r.look(ctx, t)
+		if err != nil {
+			return nil, fmt.Errorf("keyslot %d: %w", t.Keyslots[0], err)
+		}
+		steps = append(steps, step)
+	}
+	boot := BootID(r.Root)
+	opens := slices.ContainsFunc(steps, func(s RefreshStep) bool { return s.Opens && s.superseded() == "" })
+	for i := range steps {
+		r.decide(&steps[i], boot, opens)
+	}
+	return steps, nil
+}
+
+// look compares a token with the state of now and with the one to bind to.
+func (r *Refresher) look(ctx context.Context, t luks2.Token) (RefreshStep, error) {
+	s := RefreshStep{Keyslot: t.Keyslots[0], token: t}
+	var err error
+	if s.parsed, err = ParseToken(t.JSON); err != nil {
+		s.Reason = err // a token that is not understood is left to whoever wrote it
+		return s, nil
+	}
+	now, err := r.Key.Explain(ctx, t.JSON, ExplainOptions{})
+	if err != nil {
+		return s, err
+	}
+	if now.blockedBy(ErrNoTPM) {
+		return s, errors.Join(now.Blocks...)
+	}
+	s.Opens, s.report = now.Unlocks(), now
+	if len(r.Values) > 0 {
+		s.report, err = r.Key.Explain(ctx, t.JSON, ExplainOptions{Values: r.Values})
+	}
+	return s, err
+}
+
+func (r *Report) blockedBy(target error) bool {
+	return slices.ContainsFunc(r.Blocks, func(err error) bool { return errors.Is(err, target) })
+}
+
+func (s *RefreshStep) superseded() string {
+	if s.parsed == nil || s.parsed.Record == nil {
+		return ""
+	}
+	return s.parsed.Record.Superseded
+}
+
+// decide picks the action. opens tells whether a keyslot unlocks that nothing
+// has superseded.
+func (r *Refresher) decide(s *RefreshStep, boot string, opens bool) {
+	s.Action = Skip
+	if s.parsed == nil {
+		return
+	}
+	record := s.parsed.Record
+	if record == nil {
+		record = &Record{}
+	}
+	switch {
+	case record.Superseded != "" && record.Superseded == boot:
+		s.Action, s.Reason = Leave, ErrSuperseded
+	case record.Superseded != "" && opens:
+		s.Action = Remove
+	case s.report.blockedBy(ErrOtherTPM):
+		s.Reason = ErrOtherTPM
+		if r.ReplaceTPM {
+			s.Action = Renew
+		}
+	case record.Pending != "" && record.Pending == boot && len(r.Values) == 0:
+		s.Action, s.Reason = Leave, ErrPending
+	case s.report.stale || s.report.blockedBy(ErrBank) || r.otherLock(s.report):
+		s.Action, s.Reason = Renew, errors.Join(s.report.Blocks...)
+		r.refuseKernelPCRs(s)
+	case s.report.Unlocks() || s.report.onlyLocked():
+		s.Action = Leave
+	default:
+		s.Reason = errors.Join(s.report.Blocks...)
+	}
+}
+
+// otherLock tells whether the pcrlock policy was made anew since the token was.
+func (r *Refresher) otherLock(report *Report) bool {
+	return report.Lock != nil && report.Lock.File == "" && r.lockFile() != ""
+}
+
+// onlyLocked tells whether nothing but the lock against guessing is in the way.
+func (r *Report) onlyLocked() bool {
+	return !slices.ContainsFunc(r.Blocks, func(err error) bool { return !errors.Is(err, ErrLockout) })
+}
+
+// refuseKernelPCRs skips a keyslot that a predicted PCR 11 alone would not mend.
+func (r *Refresher) refuseKernelPCRs(s *RefreshStep) {
+	const kernelPCR = 11
+	given := func(n int) bool { return slices.ContainsFunc(r.Values, func(p PCR) bool { return p.Index == n }) }
+	for _, n := range []int{4, 9} {
+		if given(kernelPCR) && slices.Contains(s.parsed.PCRs, n) && !given(n) {
+			s.Action, s.Reason = Skip, fmt.Errorf("PCR %d: %w", n, ErrKernelPCR)
+		}
+	}
+}
+
+// lockFile returns the pcrlock policy of the machine, "" for none.
+func (r *Refresher) lockFile() string {
+	for _, name := range r.Key.PCRLocks {
+		text, err := readFile(name)
+		if err != nil {
+			continue
+		}
+		if _, err := parsePCRLock(text); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// Apply carries out a plan made for this very header with the volume key, which
+// stays the caller's. Each keyslot is added and proven before another goes. done
+// is told of each step that was taken and of the keyslot that took the place of
+// the old one, -1 for none; it may be nil.
+func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Bytes, steps []RefreshStep, ask volume.Asker, done func(s RefreshStep, slot int)) error {
+	for _, s := range steps {
+		slot, err := -1, error(nil)
+		switch s.Action {
+		case Renew:
+			slot, err = r.renew(ctx, h, key, s, ask)
+		case Remove:
+			err = volume.Withdraw(ctx, h, s.Keyslot)
+		default:
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("keyslot %d: %w", s.Keyslot, err)
+		}
+		if done != nil {
+			done(s, slot)
+		}
+	}
+	return nil
+}
+
+// renew adds the new keyslot and then removes the old one, or marks it as one to
+// remove later.
+func (r *Refresher) renew(ctx context.Context, h *luks2.Header, key *secret.Bytes, s RefreshStep, ask volume.Asker) (int, error) {
+	old, err := h.Keyslot(s.Keyslot)
+	if err != nil {
+		return 0, err
+	}
+	e := r.again(s, h.Tokens())
+	added, err := volume.Enroll(ctx, h, key, e, ask, volume.EnrollOptions{Name: old.Note.Name, Created: r.Now})
+	var already *AlreadyEnrolled
+	if errors.As(err, &already) {
+		return already.Keyslot, volume.Withdraw(ctx, h, s.Keyslot)
+	}
+	if err != nil {
+		return 0, err
+	}
+	added.Pass.Wipe()
+	slot := added.Keyslot
+	if err := r.prove(ctx, h, slot); err != nil {
+		return 0, errors.Join(err, volume.Withdraw(context.WithoutCancel(ctx), h, slot))
+	}
+	if old.Priority != luks2.PriorityNormal {
+		if err := h.SetPriority(slot, old.Priority); err != nil {
+			return 0, err
+		}
+	}
+	if r.keeps(s) {
+		return slot, r.supersede(ctx, h, s)
+	}
+	return slot, volume.Withdraw(ctx, h, s.Keyslot)
+}
+
+// keeps tells whether the old keyslot stays for this boot. One that was made for
+// a boot that will not come is of no use.
+func (r *Refresher) keeps(s RefreshStep) bool {
+	pending := s.parsed.Record != nil && s.parsed.Record.Pending != ""
+	return (r.KeepPrevious || len(r.Values) > 0) && !pending
+}
+
+// again returns what makes the keyslot once more.
+func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
+	t := s.parsed
+	e := &Enroller{Open: r.Key.Open, PublicKey: t.PublicKey, SignedPCRs: slices.Clone(t.SignedPCRs), PolicyRef: t.PolicyRef,
+		PIN: t.PIN, PINCost: t.Argon2, Unbound: true, Question: r.Question, Root: r.Root}
+	bankName := t.Bank
+	if s.report.blockedBy(ErrBank) {
+		bankName = ""
+	}
+	for _, n := range t.PCRs {
+		p := PCR{Index: n, Bank: bankName}
+		if b, err := bankByName(s.report.bankName()); err == nil {
+			p.Value = valueOf(r.Values, b, n)
+		}
+		if p.Value != nil {
+			p.Bank, e.Pending = s.report.bankName(), BootID(r.Root)
+		}
+		e.PCRs = append(e.PCRs, p)
+	}
+	if handle, _, err := t.parent(); err == nil && handle != 0 && handle != srkHandle && !s.report.blockedBy(ErrOtherTPM) {
+		e.ParentHandle = handle
+	}
+	if t.PCRLock {
+		if e.PCRLock = r.lockFile(); s.report.Lock != nil && s.report.Lock.File != "" {
+			e.PCRLock = s.report.Lock.File
+		}
+	}
+	for _, other := range tokens {
+		if other.ID != s.token.ID {
+			e.Existing = append(e.Existing, other)
+		}
+	}
+	return e
+}
+
+// bankName is that of the bound PCRs, "" for none.
+func (r *Report) bankName() string {
+	if len(r.PCRs) > 0 {
+		return r.PCRs[0].Bank
+	}
+	return r.Token.Bank
+}
+
+// prove goes through the new token as a later boot will, up to the last step,
+// unless it is for values of a later boot. The last step was taken at enrolment
+// where it could be.
+func (r *Refresher) prove(ctx context.Context, h *luks2.Header, slot int) error {
+	if len(r.Values) > 0 {
+		return nil
+	}
+	for _, t := range (volume.Tokens{With: r.Key, Keyslot: slot}).Tokens(h) {
+		report, err := r.Key.Explain(ctx, t.JSON, ExplainOptions{})
+		if err != nil {
+			return fmt.Errorf("proving the new keyslot %d: %w", slot, err)
+		}
+		if report.stale || report.blockedBy(ErrOtherTPM) {
+			return fmt.Errorf("proving the new keyslot %d: %w", slot, errors.Join(report.Blocks...))
+		}
+	}
+	return nil
+}
+
+// supersede marks the old keyslot.
+func (r *Refresher) supersede(ctx context.Context, h *luks2.Header, s RefreshStep) error {
+	record := Record{}
+	if s.parsed.Record != nil {
+		record = *s.parsed.Record
+	}
+	if record.Superseded = BootID(r.Root); record.Superseded == "" {
+		return nil // no boot to tell from others; the next refresh finds two for one
+	}
+	text, err := luks2.SetMember(s.token.JSON, recordMember, record.marshal())
+	if err == nil {
+		err = h.SetToken(s.token.ID, text)
+	}
+	if err != nil {
+		return err
+	}
+	return h.Commit(ctx)
+}
+
+// Changes tells whether the step writes anything.
+func (s RefreshStep) Changes() bool { return s.Action == Renew || s.Action == Remove }
