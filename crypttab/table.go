@@ -80,13 +80,13 @@ var options = []option{
 	{name: "fido2-pin", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.PIN }), missing: wantsFIDO2},
 	{name: "fido2-up", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.UP }), missing: wantsFIDO2},
 	{name: "fido2-uv", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.UV }), missing: wantsFIDO2},
-	{name: "tpm2-device", valued: true, set: text(func(o *Options) *string { return &o.TPM2.Device }), missing: wantsTPM2},
-	{name: "tpm2-pcrs", valued: true, strict: true, set: setPCRs, missing: wantsTPM2},
-	{name: "tpm2-pin", valued: true, set: boolean(func(o *Options) *bool { return &o.TPM2.PIN }), missing: wantsTPM2},
-	{name: "tpm2-signature", valued: true, strict: true, set: absolute(func(o *Options) *string { return &o.TPM2.Signature }), missing: wantsTPM2},
-	{name: "tpm2-pcrlock", valued: true, strict: true, set: absolute(func(o *Options) *string { return &o.TPM2.PCRLock }), missing: wantsTPM2},
-	{name: "tpm2-measure-pcr", valued: true, set: setMeasurePCR, missing: measures},
-	{name: "tpm2-measure-bank", valued: true, strict: true, set: setMeasureBank, missing: measures},
+	{name: "tpm2-device", valued: true, set: text(func(o *Options) *string { return &o.TPM2.Device })},
+	{name: "tpm2-pcrs", valued: true, strict: true, set: setPCRs},
+	{name: "tpm2-pin", valued: true, set: boolean(func(o *Options) *bool { return &o.TPM2.PIN })},
+	{name: "tpm2-signature", valued: true, strict: true, set: absolute(func(o *Options) *string { return &o.TPM2.Signature })},
+	{name: "tpm2-pcrlock", valued: true, strict: true, set: absolute(func(o *Options) *string { return &o.TPM2.PCRLock })},
+	{name: "tpm2-measure-pcr", valued: true, set: setMeasurePCR},
+	{name: "tpm2-measure-bank", valued: true, strict: true, set: setMeasureBank},
 	{name: "tpm2-measure-keyslot-nvpcr", valued: true, set: setNvPCR, missing: func(o *Options) bool { return o.TPM2.NvPCR != "" }},
 
 	// The volume key.
@@ -146,5 +146,3 @@ func isPlain(o *Options) bool     { return o.Type == TypePlain }
 func isTrueCrypt(o *Options) bool { return o.Type == TypeTrueCrypt }
 func isBitLocker(o *Options) bool { return o.Type == TypeBitLocker }
 func wantsFIDO2(o *Options) bool  { return o.FIDO2.Device != "" }
-func wantsTPM2(o *Options) bool   { return o.TPM2.Device != "" }
-func measures(o *Options) bool    { return o.TPM2.MeasurePCR != NoPCR }

@@ -58,7 +58,7 @@ func (a *app) log() *slog.Logger {
 // fail prints an error and what can be done about it.
 func (a *app) fail(err error) {
 	fmt.Fprintf(a.err, "%s: %s\n", a.name, message(err))
-	if h := hint(err); h != "" {
+	if h := hint(err, a.now()); h != "" {
 		fmt.Fprintf(a.err, "hint: %s\n", h)
 	}
 }

@@ -23,8 +23,14 @@ func (a *app) attachCommand() *cobra.Command {
 		Long: `Unlocks a LUKS2 volume and makes its content available as /dev/mapper/NAME.
 DEVICE is a block device, UUID=…, LABEL=…, PARTUUID=…, PARTLABEL=…, or an image
 file. OPTION,... is a list as in the fourth field of crypttab(5). What it asks of
-a TPM2, FIDO2 or PKCS#11 device, and volumes that are plain, swap, tmp, bitlk or
-tcrypt, are not part of this release and refused by name.
+a FIDO2 or PKCS#11 device, and volumes that are plain, swap, tmp, bitlk or tcrypt,
+are not part of this release and refused by name.
+
+With tpm2-device=auto, the TPM2 keyslots are tried first, and a TPM that is on
+its way is waited for, up to token-timeout=. Without it and without KEY-FILE they
+are tried too, but nothing is waited for. A PIN is taken from $PIN, the
+credential cryptsetup.tpm2-pin, or is asked for. KEY-FILE with tpm2-device= is
+what the TPM2 has sealed, not the key.
 
 Without KEY-FILE, /etc/cryptsetup-keys.d/NAME.key and
 /run/cryptsetup-keys.d/NAME.key are tried; a key file may also be a socket that
@@ -33,6 +39,7 @@ person is asked. A volume that is attached already is no error. The exit status
 is 0 on success and 1 otherwise.`,
 		Example: `  lockport attach data /dev/sdb1
   lockport attach data /dev/sdb1 /root/data.key discard,tries=1
+  lockport attach data /dev/sdb1 - tpm2-device=auto
   lockport attach data disk.img - read-only`,
 		Args: arguments(2, 4),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -142,7 +149,11 @@ func (a *app) attachNew(ctx context.Context, mapper mapper, at *attachment) erro
 	}
 	defer key.Volume.Wipe()
 	table.KeySize = key.Volume.Len()
-	return mapper.Map(ctx, at.name, table, key.Volume)
+	if err := mapper.Map(ctx, at.name, table, key.Volume); err != nil {
+		return err
+	}
+	a.measure(ctx, at, h.UUID(), key.Volume)
+	return nil
 }
 
 // table finds the data device, a loop device for an image, and what the kernel
@@ -207,17 +218,26 @@ func (a *app) attachMethods(h *luks2.Header, at *attachment) []volume.Method {
 	if at.keyFile == "" && volume.HasKeyring(h) {
 		methods = append(methods, volume.Keyring{Lookup: a.keyringKey, Keyslot: slot})
 	}
+	methods = append(methods, a.attachTPM(h, at)...)
 	for _, path := range at.keyPaths() {
-		methods = append(methods, volume.KeyFile{Keyslot: slot, Source: volume.KeySource{
-			Path: path, Offset: int64(at.options.KeyFileOffset), Size: int64(at.options.KeyFileSize),
-			Caller: "cryptsetup", Volume: at.name, Erase: at.options.KeyFileErase,
-			Warn: func(text string) { a.warn("%s", text) },
-		}})
+		if at.options.TPM2.Device != "" && at.keyFile != "" {
+			break // it is what the TPM sealed
+		}
+		methods = append(methods, volume.KeyFile{Keyslot: slot, Source: a.keyFileOf(at, path, "cryptsetup")})
 	}
 	if at.options.TryEmpty {
 		methods = append(methods, volume.Empty{Keyslot: slot})
 	}
 	return append(methods, volume.Passphrase{Keyslot: slot, Question: at.question()})
+}
+
+// keyFileOf is where a key is read from; caller tells a key server what for.
+func (a *app) keyFileOf(at *attachment, path, caller string) volume.KeySource {
+	return volume.KeySource{
+		Path: path, Offset: int64(at.options.KeyFileOffset), Size: int64(at.options.KeyFileSize),
+		Caller: caller, Volume: at.name, Erase: at.options.KeyFileErase,
+		Warn: func(text string) { a.warn("%s", text) },
+	}
 }
 
 // keyPaths returns the key file, or the first that is found by the volume's name.

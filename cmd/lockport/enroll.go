@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/tpm2"
 	"github.com/lockport/lockport/volume"
 )
 
@@ -18,9 +19,9 @@ const unlockTries = 4
 type enrollOptions struct {
 	password    bool
 	recovery    bool
+	tpm2        tpm2Flags
 	wipe        volume.Selection
-	keyFile     string
-	unlockEmpty bool
+	unlock      unlockFlags
 	listDevices bool
 	// Ours.
 	name   string
@@ -36,9 +37,9 @@ type enrollOptions struct {
 func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
 	onceVar(f, &o.password, "password", "enrol a passphrase")
 	onceVar(f, &o.recovery, "recovery-key", "enrol a recovery key, which is printed")
+	o.tpm2.bind(f)
 	f.Var(selectionFlag{&o.wipe}, "wipe-slot", "wipe these keyslots afterwards: numbers, all, empty, password, recovery,\npkcs11, fido2, tpm2")
-	f.StringVar(&o.keyFile, "unlock-key-file", "", "`FILE` or socket with the current passphrase, every byte of it")
-	f.BoolVar(&o.unlockEmpty, "unlock-empty", false, "unlock with the empty passphrase")
+	o.unlock.bind(f)
 	f.BoolVar(&o.listDevices, "list-devices", false, "list LUKS volumes and exit")
 	f.Bool("no-pager", false, "has no effect: there is no pager")
 	o.later = bindLater(f)
@@ -58,23 +59,34 @@ func (a *app) enrollCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enroll [OPTIONS] [DEVICE]",
 		Short: "Add a keyslot to a volume, wipe keyslots, or list them",
-		Long: `Adds a passphrase or a recovery key to a LUKS2 volume, wipes keyslots, or,
-without an option, lists them. It takes the options of systemd-cryptenroll.
+		Long: `Adds a passphrase, a recovery key or a TPM2 to a LUKS2 volume, wipes keyslots,
+or, without an option, lists them. It takes the options of systemd-cryptenroll.
 
 DEVICE is a block device or an image file; without it, the volume that /var is
 on is meant. The current passphrase is taken from --unlock-key-file=,
 $PASSWORD, the credential cryptenroll.passphrase, or is asked for; a new one
 from $NEWPASSWORD, the credential cryptenroll.new-passphrase, or is asked for.
+The PIN of a TPM2 is taken from $NEWPIN, the credential
+cryptenroll.new-tpm2-pin, or is asked for.
+
+A TPM2 keyslot opens while the PCRs hold what they held when it was enrolled,
+what a key has signed, or what a pcrlock policy permits; see explain and refresh
+for when they do not. One that is bound to nothing opens for everybody who
+starts this machine, and has to be asked for with an empty --tpm2-pcrs=.
 
 A new keyslot is opened once from the disk before it counts. Slots are only
 wiped after that. The exit status is 0 on success and 1 otherwise.`,
 		Example: `  lockport enroll --recovery-key /dev/sda2
+  lockport enroll --tpm2-device=auto --tpm2-with-pin=yes /dev/sda2
   lockport enroll --password --name 'Ada at home' /dev/sda2
   lockport enroll --recovery-key --wipe-slot=recovery /dev/sda2`,
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.listDevices {
+			switch {
+			case o.listDevices:
 				return a.listDevices()
+			case o.tpm2.device == "list":
+				return a.listTPMs()
 			}
 			return a.enroll(cmd.Context(), o, args)
 		},
@@ -84,15 +96,28 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 	return cmd
 }
 
+// kinds counts what is to be enrolled.
+func (o *enrollOptions) kinds() int {
+	n := 0
+	for _, wanted := range []bool{o.password, o.recovery, o.tpm2.wanted()} {
+		if wanted {
+			n++
+		}
+	}
+	return n
+}
+
 // enroller returns what is to be enrolled, nil for nothing.
-func (o *enrollOptions) enroller(device string) (volume.Enroller, error) {
+func (o *enrollOptions) enroller(ctx context.Context, a *app, device string) (volume.Enroller, error) {
 	switch {
-	case o.password && o.recovery:
-		return nil, errors.New("only one keyslot is enrolled at a time: --password or --recovery-key")
+	case o.kinds() > 1:
+		return nil, errors.New("only one keyslot is enrolled at a time: --password, --recovery-key or --tpm2-device")
 	case o.recovery:
 		return volume.RecoveryEnroller{}, nil
 	case o.password:
 		return passwordEnroller{volume.PasswordEnroller{Question: newPassphrase(device)}, o.kdf, o.limits}, o.kdf.check()
+	case o.tpm2.wanted():
+		return o.tpm2.enroller(ctx, a)
 	}
 	return nil, nil
 }
@@ -101,11 +126,11 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 	if err := refuseLater(o.later); err != nil {
 		return err
 	}
-	if o.keyFile != "" && o.unlockEmpty {
-		return errors.New("only one way to unlock at a time: --unlock-key-file or --unlock-empty")
+	if err := o.unlock.check(); err != nil {
+		return err
 	}
-	if o.name != "" && !o.password && !o.recovery {
-		return errors.New("--name is for a new keyslot: --password or --recovery-key is missing")
+	if o.name != "" && o.kinds() == 0 {
+		return errors.New("--name is for a new keyslot: --password, --recovery-key or --tpm2-device is missing")
 	}
 	if err := luks2.CheckName(o.name); err != nil {
 		return fmt.Errorf("--name: %w", err)
@@ -114,7 +139,7 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 	if err != nil {
 		return err
 	}
-	with, err := o.enroller(device)
+	with, err := o.enroller(ctx, a, device)
 	if err != nil {
 		return err
 	}
@@ -126,6 +151,12 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 		return err
 	}
 	defer f.Close()
+	if tpm, ok := with.(*tpm2.Enroller); ok {
+		if err := tpm.Check(ctx); err != nil {
+			return err
+		}
+		tpm.Existing = h.Tokens()
+	}
 	if err := a.enrollAndWipe(ctx, h, device, with, o); err != nil {
 		return onDevice(device, err)
 	}
@@ -163,12 +194,17 @@ func (a *app) enrollAndWipe(ctx context.Context, h *luks2.Header, device string,
 // enrollSlot unlocks the volume and adds the keyslot.
 func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, with volume.Enroller, o *enrollOptions) (int, error) {
 	ask := a.asker(asking{})
-	key, err := a.unlock(ctx, h, o.methods(device, a), ask, volume.UnlockOptions{Tries: unlockTries})
+	key, err := a.unlock(ctx, h, o.unlock.methods(h, device, a), ask, volume.UnlockOptions{Tries: unlockTries})
 	if err != nil {
 		return 0, err
 	}
 	defer key.Volume.Wipe()
 	done, err := volume.Enroll(ctx, h, key.Volume, with, ask, volume.EnrollOptions{Name: o.name, Created: a.now()})
+	var already *tpm2.AlreadyEnrolled
+	if errors.As(err, &already) {
+		a.say("Key slot %d is bound to the same already, nothing to do.", already.Keyslot)
+		return already.Keyslot, nil
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -184,18 +220,17 @@ func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, wi
 		a.warn("%s: the new passphrase is empty, which opens the volume to everybody", device)
 	}
 	a.say("New %s enrolled as key slot %d.", kindName(done.Kind), done.Keyslot)
-	return done.Keyslot, nil
+	return done.Keyslot, a.replaceTPM(ctx, h, done.Keyslot)
 }
 
-func (o *enrollOptions) methods(device string, a *app) []volume.Method {
-	switch {
-	case o.keyFile != "":
-		source := volume.KeySource{Path: o.keyFile, Warn: func(text string) { a.warn("%s", text) }}
-		return []volume.Method{volume.KeyFile{Source: source, Keyslot: luks2.AnySlot}}
-	case o.unlockEmpty:
-		return []volume.Method{volume.Empty{Keyslot: luks2.AnySlot}}
+// replaceTPM wipes the TPM2 keyslots that the new one replaces: those with the
+// same policy and another PIN.
+func (a *app) replaceTPM(ctx context.Context, h *luks2.Header, slot int) error {
+	old := tpm2.Replaced(h.Tokens(), slot)
+	if len(old) == 0 {
+		return nil
 	}
-	return []volume.Method{volume.Passphrase{Question: currentPassphrase(device), Keyslot: luks2.AnySlot}}
+	return a.wipe(ctx, h, volume.Selection{Slots: old}, false, slot)
 }
 
 func currentPassphrase(device string) volume.Question {
@@ -215,8 +250,11 @@ func newPassphrase(device string) volume.Question {
 
 // kindName names a kind in a sentence.
 func kindName(k volume.Kind) string {
-	if k == volume.Recovery {
+	switch k {
+	case volume.Recovery:
 		return "recovery key"
+	case volume.TPM2:
+		return "TPM2 token"
 	}
 	return string(k)
 }

@@ -29,9 +29,7 @@ aes-xts-plain64, aes-cbc-essiv:sha256 or twofish-xts-plain64 can be read so.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&header, "header", "", "`FILE` or device with the detached header")
-	slotFlag(f, &o.slot)
-	keyFileFlag(f, &o.keyFile)
-	limitFlags(f, &o.limits)
+	o.bind(f)
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,6 +37,16 @@ func (f onceFlag) Set(text string) (err error) {
 }
 func (f onceFlag) Type() string   { return "bool" }
 func (f onceFlag) String() string { return "false" }
+
+// parseBool reads a boolean as systemd spells them.
+func parseBool(text string) (bool, error) {
+	text = strings.ToLower(text)
+	on := slices.Contains([]string{"1", "yes", "y", "true", "t", "on"}, text)
+	if !on && !slices.Contains([]string{"0", "no", "n", "false", "f", "off"}, text) {
+		return false, errors.New("neither yes nor no")
+	}
+	return on, nil
+}
 
 // slotFlag adds --key-slot=, without which all keyslots are tried.
 func slotFlag(f *pflag.FlagSet, slot *int) {

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/tpm2"
 	"github.com/lockport/lockport/volume"
 )
 
@@ -19,6 +21,18 @@ var advice = []struct {
 	text  string
 }{
 	{errNotBuilt, "use a passphrase, recovery key or key file, or systemd's own tool for this volume"},
+	{errStale, "if that state is as it should be, 'lockport refresh DEVICE' binds the keyslot to it"},
+	{errNoTPMSlot, "'lockport enroll --tpm2-device=auto DEVICE' makes one"},
+	{tpm2.ErrKernelPCR, "give the value with --tpm2-pcrs=N:sha256=VALUE, or run 'lockport refresh DEVICE' after booting the new kernel"},
+	{tpm2.ErrOtherTPM, "'lockport explain DEVICE' tells what the keyslot is bound to; after the TPM was replaced or cleared, 'lockport refresh --replace-tpm DEVICE' binds it to the one here"},
+	{tpm2.ErrBank, "'lockport doctor' shows the PCR banks; switch the missing one on in the firmware's setup, or enrol the TPM2 anew"},
+	{tpm2.ErrNoSignature, "give the file of signatures with tpm2-signature=, or boot a kernel image that has them; 'lockport explain DEVICE' shows what was looked for"},
+	{tpm2.ErrPolicy, "'lockport explain DEVICE' shows what has changed; if that is as it should be, 'lockport refresh DEVICE' binds the keyslot to it"},
+	{tpm2.ErrPIN, "each wrong PIN counts, and too many lock the TPM for a while; a passphrase or recovery key still opens the volume"},
+	{tpm2.ErrNoTPM, "'lockport doctor' tells what is there of a TPM"},
+	{tpm2.ErrFull, "remove what is not needed from the TPM; 'lockport doctor' shows how much room there is"},
+	{tpm2.ErrBusy, "try again in a minute; the TPM may be testing itself"},
+	{tpm2.ErrUnbound, "whoever can start this machine could open the volume: bind it with --tpm2-pcrs=7 or --tpm2-with-pin=yes, or say --tpm2-pcrs= if you mean it"},
 	{errTerminal, "redirect it to a file or a pipe"},
 	{errNoDevice, "name it, or find it with 'lockport enroll --list-devices'"},
 	{errNoVolume, "check the path; 'lockport enroll --list-devices' lists LUKS volumes"},
@@ -50,9 +64,13 @@ var advice = []struct {
 }
 
 // hint returns the advice for an error, "" for none.
-func hint(err error) string {
+func hint(err error, now time.Time) string {
 	if errors.Is(err, context.Canceled) {
 		return ""
+	}
+	var locked *tpm2.LockedOut
+	if errors.As(err, &locked) {
+		return lockedHint(locked, now)
 	}
 	var m *misuse
 	if errors.As(err, &m) {
@@ -64,6 +82,20 @@ func hint(err error) string {
 		}
 	}
 	return ""
+}
+
+// lockedHint says when a PIN will be taken again.
+func lockedHint(l *tpm2.LockedOut, now time.Time) string {
+	const otherwise = "; until then a passphrase or recovery key opens the volume"
+	if l.Wait == 0 {
+		return "try again later" + otherwise
+	}
+	until := now.Add(l.Wait).Local()
+	form := "15:04"
+	if l.Wait > 12*time.Hour {
+		form = "15:04 on Monday, 2 January"
+	}
+	return "locked out until about " + until.Format(form) + otherwise
 }
 
 // forDevice makes an advice one that can be copied into a shell.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockport/lockport/luks2"
 )
@@ -59,7 +60,7 @@ func TestHint(t *testing.T) {
 		{onDevice("a b", luks2.ErrNoKeyslot), "'lockport slots DEVICE' shows which keyslots there are"},
 		{onDevice("x", errors.Join(context.Canceled, luks2.ErrNoKeyslot)), ""},
 	} {
-		if got := hint(c.err); got != c.want {
+		if got := hint(c.err, time.Time{}); got != c.want {
 			t.Errorf("%v: %q", c.err, got)
 		}
 	}

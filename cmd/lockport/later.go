@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
-
-	"github.com/lockport/lockport/crypttab"
 )
 
 // A laterFlag is an option of the original that this release knows but does
@@ -27,15 +24,10 @@ var laterFlags = []struct {
 	matters bool
 	check   func(string) error // what the original refuses at once; may be nil
 }{
-	{"pkcs11-token-uri", true, nil}, {"fido2-device", true, nil}, {"tpm2-device", true, nil}, {"tpm2-device-key", true, nil},
-	{"unlock-fido2-device", true, nil}, {"unlock-tpm2-device", true, nil}, {"unlock-headless", true, nil},
+	{"pkcs11-token-uri", true, nil}, {"fido2-device", true, nil}, {"unlock-fido2-device", true, nil},
 	{"fido2-credential-algorithm", false, checkAlgorithm}, {"fido2-with-client-pin", false, checkBool},
 	{"fido2-with-user-presence", false, checkBool}, {"fido2-with-user-verification", false, checkBool},
 	{"fido2-salt-file", false, nil}, {"fido2-parameters-in-header", false, checkBool},
-	{"tpm2-seal-key-handle", false, nil}, {"tpm2-pcrs", false, checkPCRs}, {"tpm2-public-key", false, nil},
-	{"tpm2-public-key-pcrs", false, checkPCRs}, {"tpm2-public-key-policyref", false, nil}, {"tpm2-signature", false, nil},
-	{"tpm2-pcrlock", false, nil}, {"tpm2-with-pin", false, checkBool}, {"tpm2-argon2id-memory", false, nil},
-	{"tpm2-argon2id-iterations", false, nil}, {"tpm2-argon2id-parallelism", false, nil}, {"tpm2-argon2id-iter-time", false, nil},
 }
 
 func (l *laterFlag) Set(text string) error {
@@ -53,11 +45,7 @@ func bindLater(f *pflag.FlagSet) []*laterFlag {
 	for _, l := range laterFlags {
 		flag := &laterFlag{name: l.name, matters: l.matters, check: l.check}
 		list = append(list, flag)
-		bound := f.VarPF(flag, l.name, "", "not part of this release")
-		bound.Hidden = true
-		if l.name == "unlock-headless" {
-			bound.NoOptDefVal = "yes"
-		}
+		f.VarPF(flag, l.name, "", "not part of this release").Hidden = true
 	}
 	return list
 }
@@ -72,11 +60,8 @@ func refuseLater(list []*laterFlag) error {
 }
 
 func checkBool(text string) error {
-	words := strings.Fields("1 yes y true t on 0 no n false f off")
-	if !slices.Contains(words, strings.ToLower(text)) {
-		return errors.New("neither yes nor no")
-	}
-	return nil
+	_, err := parseBool(text)
+	return err
 }
 
 func checkAlgorithm(text string) error {
@@ -84,10 +69,4 @@ func checkAlgorithm(text string) error {
 		return errors.New("unknown algorithm")
 	}
 	return nil
-}
-
-// checkPCRs reads a list of PCRs as crypttab does, where a comma needs an escape.
-func checkPCRs(text string) error {
-	_, _, err := crypttab.ParseOptions("tpm2-pcrs=" + strings.ReplaceAll(text, ",", `\,`))
-	return err
 }

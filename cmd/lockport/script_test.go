@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -55,7 +56,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Condition:           condition,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"tpm": softwareTPM},
 		Setup: func(e *testscript.Env) error {
+			e.Values[scriptTPM{}] = &scriptState{}
 			e.Setenv("VECTORS", vectors)
 			e.Setenv("ITER", "--pbkdf-force-iterations=4")
 			e.Setenv("MEM", "--pbkdf-memory=32")
@@ -77,6 +80,12 @@ func condition(name string) (bool, error) {
 	switch name {
 	case "dm":
 		_, err := a.mapper().Mapped(ctx(), "lockport-script-test")
+		return err == nil, nil
+	case "swtpm":
+		_, err := exec.LookPath("swtpm")
+		if err != nil && os.Getenv("CI") != "" {
+			return false, err
+		}
 		return err == nil, nil
 	case "luksvar":
 		_, err := a.mapper().Backing("/var")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/volume"
@@ -13,26 +14,34 @@ import (
 type testOptions struct {
 	slot    int
 	keyFile string
+	tpm2    string
 	limits  luks2.Limits
+}
+
+// bind adds the options that say what to unlock with.
+func (o *testOptions) bind(f *pflag.FlagSet) {
+	slotFlag(f, &o.slot)
+	keyFileFlag(f, &o.keyFile)
+	f.StringVar(&o.tpm2, "tpm2-device", "", "unlock with the TPM2: auto or a `DEVICE`")
+	limitFlags(f, &o.limits)
 }
 
 func (a *app) testCommand() *cobra.Command {
 	o := &testOptions{}
 	cmd := &cobra.Command{
 		Use:   "test [OPTIONS] DEVICE",
-		Short: "Try whether a passphrase, recovery key or key file opens a volume",
-		Long: `Tries a passphrase, recovery key or key file without changing or attaching
+		Short: "Try whether a passphrase, recovery key, key file or TPM2 opens a volume",
+		Long: `Tries a passphrase, recovery key, key file or TPM2 without changing or attaching
 anything, and tells which keyslot it opens. The exit status is 0 if one opens.
 The passphrase is taken from $PASSWORD, from the credential
-cryptenroll.passphrase, or is asked for.`,
-		Example: "  lockport test --key-slot=1 /dev/sda2",
-		Args:    arguments(1, 1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.test(cmd.Context(), args[0], o) },
+cryptenroll.passphrase, or is asked for, and a TPM2 PIN from $PIN, from
+cryptenroll.tpm2-pin, or is asked for.`,
+		Example: `  lockport test --key-slot=1 /dev/sda2
+  lockport test --tpm2-device=auto /dev/sda2`,
+		Args: arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.test(cmd.Context(), args[0], o) },
 	}
-	f := cmd.Flags()
-	slotFlag(f, &o.slot)
-	keyFileFlag(f, &o.keyFile)
-	limitFlags(f, &o.limits)
+	o.bind(cmd.Flags())
 	return cmd
 }
 
@@ -63,12 +72,16 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 		}
 	}
 	ask := a.asker(asking{})
-	var method volume.Method = volume.Passphrase{Keyslot: o.slot, Question: volume.Question{
+	method := volume.Passphrase{Keyslot: o.slot, Question: volume.Question{
 		Message: "Please enter %s for disk " + device + ":", ID: "lockport-test:" + device,
 		Env: "PASSWORD", Credential: "cryptenroll.passphrase",
 	}}
-	if o.keyFile != "" {
-		method = volume.KeyFile{Keyslot: o.slot, Source: a.keySource(o.keyFile)}
+	methods := []volume.Method{method}
+	switch {
+	case o.tpm2 != "":
+		methods = a.unlockTPM(h, o.tpm2, device, o.slot)
+	case o.keyFile != "":
+		methods = []volume.Method{volume.KeyFile{Keyslot: o.slot, Source: a.keySource(o.keyFile)}}
 	}
-	return volume.Unlock(ctx, h, []volume.Method{method}, ask, volume.UnlockOptions{Tries: 1})
+	return a.unlock(ctx, h, methods, ask, volume.UnlockOptions{Tries: 1})
 }

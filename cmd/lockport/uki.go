@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/lockport/lockport/tpm2"
+	"github.com/lockport/lockport/tpm2/uki"
+)
+
+// predictUKI returns what PCR 11 will hold, in each bank, when this kernel image
+// was booted and has come to a phase.
+func predictUKI(ctx context.Context, file, phase string) ([]tpm2.PCR, error) {
+	img, err := uki.Open(file, 0)
+	if err != nil {
+		return nil, fmt.Errorf("kernel image %s: %w", file, err)
+	}
+	defer img.Close()
+	m, err := uki.Measure(ctx, img.Sections())
+	if err != nil {
+		return nil, fmt.Errorf("kernel image %s: %w", file, err)
+	}
+	var list []tpm2.PCR
+	for _, bank := range uki.Banks() {
+		value, err := m.PCR11(bank, uki.ParsePhase(phase))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, tpm2.PCR{Index: uki.PCR, Bank: bank, Value: value})
+	}
+	return list, nil
+}
