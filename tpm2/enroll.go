@@ -317,8 +317,11 @@ func (s *sealing) already() error {
 	return nil
 }
 
+// samePolicy compares digests, and what the digest of a signed policy leaves out:
+// the PCRs that are signed for, and their bank.
 func samePolicy(a, b *Token) bool {
-	return slices.EqualFunc(a.Policies, b.Policies, bytes.Equal) && bytes.Equal(a.SRK, b.SRK)
+	return slices.EqualFunc(a.Policies, b.Policies, bytes.Equal) && bytes.Equal(a.SRK, b.SRK) &&
+		slices.Equal(a.SignedPCRs, b.SignedPCRs) && (len(a.SignedPCRs) == 0 || a.Bank == b.Bank)
 }
 
 // SamePolicy tells whether two tokens have the same parent and policy: of such,

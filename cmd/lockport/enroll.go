@@ -220,15 +220,20 @@ func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, wi
 		a.warn("%s: the new passphrase is empty, which opens the volume to everybody", device)
 	}
 	a.say("New %s enrolled as key slot %d.", kindName(done.Kind), done.Keyslot)
-	return done.Keyslot, a.replaceTPM(ctx, h, done.Keyslot)
+	return done.Keyslot, a.replaceTPM(ctx, h, done.Keyslot, o)
 }
 
 // replaceTPM wipes the TPM2 keyslots that the new one replaces: those with the
-// same policy and another PIN.
-func (a *app) replaceTPM(ctx context.Context, h *luks2.Header, slot int) error {
+// same policy and another PIN. Unless the new one was given a name it gets theirs.
+func (a *app) replaceTPM(ctx context.Context, h *luks2.Header, slot int, o *enrollOptions) error {
 	old := tpm2.Replaced(h.Tokens(), slot)
 	if len(old) == 0 {
 		return nil
+	}
+	if k, err := h.Keyslot(old[0]); err == nil && o.name == "" && k.Note.Name != "" {
+		if err := volume.SetName(h, slot, k.Note.Name); err != nil {
+			return err
+		}
 	}
 	return a.wipe(ctx, h, volume.Selection{Slots: old}, false, slot)
 }
