@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/tpm2"
+	"github.com/lockport/lockport/tpm2/uki"
 	"github.com/lockport/lockport/volume"
 )
 
@@ -28,6 +30,12 @@ var advice = []struct {
 	{errCosts, "leave out the --pbkdf options, and the costs are measured"},
 	{errSwapped, "the volume comes first, then the backup; if it is right so, say --force"},
 	{errUnlike, "if the backup is that of this very volume, restore it with --force"},
+	{errSigningKey, "make one with 'openssl genrsa -out FILE 2048'"},
+	{tpm2.ErrEncryptedKey, "decrypt it with 'openssl pkey -in FILE -out PLAIN', to a file in memory"},
+	{tpm2.ErrOtherKey, "leave it out, or name the private key that it belongs to"},
+	{tpm2.ErrNoTPM, "name it with --tpm2-device, /dev/tpmrm0 for example"},
+	{uki.ErrNotUKI, "name a file as ukify makes it, or give the sections one by one: --linux, --initrd and so on"},
+	{uki.ErrUnsupported, "give the sections that this machine uses one by one: --linux, --initrd and so on"},
 	{volume.ErrLastHuman, "enrol a recovery key first ('lockport enroll --recovery-key DEVICE'), or say --force if you mean it"},
 	{volume.ErrLastSlot, "enrol another keyslot first, 'lockport enroll --recovery-key DEVICE' for example"},
 	{volume.ErrHomed, "use homectl for this volume"},

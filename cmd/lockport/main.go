@@ -101,12 +101,14 @@ is 0 on success and 1 otherwise.`,
 	}
 	cmd.AddGroup(&cobra.Group{ID: "open", Title: "Open a volume:"},
 		&cobra.Group{ID: "slots", Title: "Keyslots:"},
-		&cobra.Group{ID: "volume", Title: "The volume itself:"})
+		&cobra.Group{ID: "volume", Title: "The volume itself:"},
+		&cobra.Group{ID: "tpm2", Title: "TPM2:"})
 	cmd.AddCommand(
 		inGroup("open", a.attachCommand()), inGroup("open", a.detachCommand()), inGroup("open", a.exportCommand()),
 		inGroup("slots", a.slotsCommand()), inGroup("slots", a.enrollCommand()), inGroup("slots", a.testCommand()),
 		inGroup("slots", a.nameCommand()), inGroup("slots", a.wipeCommand()),
 		inGroup("volume", a.formatCommand()), inGroup("volume", a.headerCommand()),
+		inGroup("tpm2", a.pcrCommand()),
 	)
 	return cmd
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -26,6 +27,8 @@ func TestMain(m *testing.M) {
 		"as-nobody":   asNobody,
 		"low-memory":  lowMemory,
 		"typist":      typist,
+		"new-uki":     newUKI,
+		"with-tpm":    withTPM,
 	})
 }
 
@@ -71,7 +74,7 @@ func TestScripts(t *testing.T) {
 }
 
 // condition tells what this machine has: [dm] device-mapper, [luksvar] a LUKS2
-// volume under /var.
+// volume under /var, [swtpm] the software TPM.
 func condition(name string) (bool, error) {
 	a := newApp("lockport")
 	switch name {
@@ -80,6 +83,12 @@ func condition(name string) (bool, error) {
 		return err == nil, nil
 	case "luksvar":
 		_, err := a.mapper().Backing("/var")
+		return err == nil, nil
+	case "swtpm":
+		_, err := exec.LookPath("swtpm")
+		if err != nil && os.Getenv("CI") != "" {
+			return false, err
+		}
 		return err == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
