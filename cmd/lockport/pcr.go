@@ -51,8 +51,7 @@ func (o *bootOptions) bind(f *pflag.FlagSet) {
 	}
 }
 
-// check refuses calls in which it is not clear what is booted, and tidies the
-// lists as the original does: sorted, and nothing twice.
+// check refuses calls in which it is not clear what is booted.
 func (o *bootOptions) check(cmd *cobra.Command, args []string) error {
 	apart := ""
 	for _, name := range uki.Names() {
@@ -70,6 +69,11 @@ func (o *bootOptions) check(cmd *cobra.Command, args []string) error {
 	case len(args) == 0 && o.profile != 0:
 		return misused(cmd, "--uki-profile is for a UKI; apart, give the profile's own sections")
 	}
+	return o.tidy()
+}
+
+// tidy fills and orders the lists as the original does: sorted, and nothing twice.
+func (o *bootOptions) tidy() error {
 	for i, b := range o.banks {
 		if o.banks[i] = strings.ToLower(b); !slices.Contains(uki.Banks(), o.banks[i]) {
 			return fmt.Errorf("--bank=%s: unknown, there are %s", b, strings.Join(uki.Banks(), ", "))
@@ -78,21 +82,19 @@ func (o *bootOptions) check(cmd *cobra.Command, args []string) error {
 	if len(o.banks) == 0 {
 		o.banks = uki.Banks()
 	}
-	o.banks = sorted(o.banks)
+	for i, p := range o.phases {
+		o.phases[i] = uki.ParsePhase(p).String()
+	}
 	if len(o.phases) == 0 {
 		for _, p := range uki.DefaultPhases() {
 			o.phases = append(o.phases, p.String())
 		}
-		return nil
 	}
-	for i, p := range o.phases {
-		o.phases[i] = uki.ParsePhase(p).String()
-	}
-	o.phases = sorted(o.phases)
+	o.banks, o.phases = sortedOnce(o.banks), sortedOnce(o.phases)
 	return nil
 }
 
-func sorted(list []string) []string {
+func sortedOnce(list []string) []string {
 	slices.Sort(list)
 	return slices.Compact(list)
 }

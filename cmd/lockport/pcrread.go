@@ -128,7 +128,7 @@ func chooseBanks(wanted []string, have map[string][]int) ([]string, error) {
 		}
 		chosen = append(chosen, lower)
 	}
-	return sorted(chosen), nil
+	return sortedOnce(chosen), nil
 }
 
 func (a *app) printPCRs(banks []string, all map[string][]pcrJSON) error {

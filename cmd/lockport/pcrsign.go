@@ -168,8 +168,15 @@ func (a *app) writeSignatures(text []byte, o *signOptions) error {
 }
 
 // replaceFile writes a file so that at each moment either the old one is there or
-// the new one, as a whole.
+// the new one, as a whole. A link stays one, and what is no file, such as
+// /dev/stdout, is not replaced by one.
 func replaceFile(path string, content []byte) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return errors.New("no regular file")
+	}
+	if to, err := filepath.EvalSymlinks(path); err == nil {
+		path = to
+	}
 	draft := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
 	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {

@@ -53,11 +53,11 @@ func TestDamage(t *testing.T) {
 		{linuxEntry, 1, '_', "no .linux section"},
 		{linuxEntry, 4, 0, "no .linux section"},
 		{linuxEntry + fieldSize, 4, 0xffffffff, `section ".linux": it ends outside the image's`},
-		{linuxEntry + fieldSize, 4, 0x1001, "the sections .linux and .initrd overlap in memory"},
+		{linuxEntry + fieldSize, 4, 0x1001, `the sections ".linux" and ".initrd" overlap in memory`},
 		{linuxEntry + fieldAddress, 4, 0xfffffffe, `section ".linux": it ends outside the image's`},
-		{linuxEntry + fieldAddress, 4, 0x1001, "the sections .linux and .text overlap in memory"},
+		{linuxEntry + fieldAddress, 4, 0x1001, `the sections ".linux" and ".text" overlap in memory`},
 		{linuxEntry + fieldInFile, 4, 0xffffffff, `section ".linux": it ends at 4294968319, outside the file of 2560 bytes`},
-		{linuxEntry + fieldInFile, 4, 0x201, "the sections .linux and .initrd overlap in the file"},
+		{linuxEntry + fieldInFile, 4, 0x201, `the sections ".linux" and ".initrd" overlap in the file`},
 		{linuxEntry + fieldOffset, 4, 0xffffffff, `section ".linux": it ends at 4294967807, outside the file`},
 		{initrdEntry + fieldOffset, 4, 0x601, `section ".initrd": it ends at 2561, outside the file`},
 		{initrdEntry, 4, uint32(binary.LittleEndian.Uint32([]byte(".lin"))), ""},
@@ -125,7 +125,7 @@ func TestManySections(t *testing.T) {
 	}
 	many[700].Name = ".linux"
 	image := ukitest.Build(many...)
-	if _, err := uki.Parse(bytes.NewReader(image), int64(len(image)), 0); err == nil || err.Error() != "two .linux sections" {
+	if _, err := uki.Parse(bytes.NewReader(image), int64(len(image)), 0); err == nil || err.Error() != `two sections ".linux"` {
 		t.Error(err)
 	}
 }

@@ -36,7 +36,7 @@ func machines() []uint16 {
 // header is the entry of one section. Addresses are below 2³² as is their sum
 // with the sizes, in 64 bits.
 type header struct {
-	name           string // without the dot; "" for one that has none
+	name           string // without the dot; "" for a name that has none
 	address, size  int64  // in memory
 	offset, inFile int64  // in the file
 }
@@ -157,7 +157,7 @@ func checkPlaces(table []header, measured func(header) bool) error {
 			}
 			for _, h := range table {
 				if s, n := place.span(h); h != m && n > 0 && s < start+size && start < s+n {
-					return fmt.Errorf("the sections .%s and .%s overlap in %s", m.name, h.name, place.what)
+					return fmt.Errorf("the sections %q and %q overlap in %s", "."+m.name, "."+h.name, place.what)
 				}
 			}
 		}

@@ -189,10 +189,11 @@ func choose(table []header, profile int) (map[string]header, error) {
 				continue
 			}
 		}
-		if _, twice := into[h.name]; twice && h.name != "dtbauto" && h.name != "efifw" {
-			return nil, fmt.Errorf("two .%s sections", h.name)
+		if _, twice := into[h.name]; !twice {
+			into[h.name] = h
+		} else if slices.Contains(Names(), h.name) && h.name != "dtbauto" {
+			return nil, fmt.Errorf("two sections %q", "."+h.name)
 		}
-		into[h.name] = h
 	}
 	if profile < 0 || profile > max(current, 0) {
 		return nil, fmt.Errorf("no profile %d, the image has %d", profile, current+1)
