@@ -82,6 +82,37 @@ func FuzzSignatures(f *testing.F) {
 	})
 }
 
+// FuzzAppend adds signatures to files of any kind: what was in there stays, and
+// adding once more changes nothing.
+func FuzzAppend(f *testing.F) {
+	f.Add(vector(f, "tpm2-pcr-signature.json"))
+	f.Add([]byte(`{"sha256":[{"pcrs":[7],"new":"<&>"}],"x":[null],"":[]}`))
+	signer := vectorSigner(f)
+	state := []PCRState{{"sha256", map[int][]byte{11: make([]byte, 32)}}}
+	f.Fuzz(func(t *testing.T, existing []byte) {
+		got, err := signer.Sign(state, nil, existing)
+		if err != nil {
+			return
+		}
+		again, err := signer.Sign(state, nil, got)
+		if err != nil || !bytes.Equal(again, got) {
+			t.Errorf("%v\n%s\n%s", err, got, again)
+		}
+		var before, after map[string][]any
+		if err := json.Unmarshal(existing, &before); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(got, &after); err != nil {
+			t.Fatal(err)
+		}
+		for bank, list := range before {
+			if len(after[bank]) < len(list) {
+				t.Errorf("%s\n%s", existing, got)
+			}
+		}
+	})
+}
+
 func FuzzPCRLock(f *testing.F) {
 	f.Add(vector(f, "pcrlock.json"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -79,9 +79,9 @@ func keyKind(public crypto.PublicKey) string {
 }
 
 // ParsePolicySigner reads a PEM file with a private key, in the form of PKCS#1 or
-// PKCS#8. The caller wipes the text. What is decoded on the way is wiped here,
-// but the key itself lives in Go's big numbers, which nothing can wipe: it stays
-// in memory until that is used for something else.
+// PKCS#8. The caller wipes the text. The decoded form is wiped here; but the key's
+// numbers, and what Go's PEM reader copies on the way, can't be: they stay in
+// memory until that is used for something else, and may be swapped out.
 func ParsePolicySigner(text *secret.Bytes) (*PolicySigner, error) {
 	for rest := text.Reveal(); ; {
 		block, after := pem.Decode(rest)

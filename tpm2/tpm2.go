@@ -4,6 +4,8 @@
 // It reads the tokens of every systemd from 248 to 262 and writes them as 257
 // does. It speaks to the TPM in its own few commands, byte by byte, so that what
 // is secret stays in memory that is wiped and each command is there for a reason.
+// It also reads PCRs, and signs the policies that tokens can be bound to, for
+// which no TPM is needed.
 //
 // What it protects against: every session is salted to the parent key that the
 // token records, so only the TPM that holds that key can take part, and what

@@ -223,7 +223,7 @@ func (u *unsealer) unseal(ctx context.Context, o *opened, key *secret.Bytes) (*s
 	_, out, err := u.c.run(ctx, call{code: ccUnseal, handles: []object{o.obj}, auths: []auth{{o.s, key, attrEncryptOut}}})
 	switch code := codeOf(err); {
 	case key != nil && (code == rcAuthFail || code == rcBadAuth):
-		return nil, fmt.Errorf("%w: %w", ErrPIN, err)
+		return nil, ErrPIN
 	case code == rcLockout:
 		return nil, u.lockedOut(ctx)
 	case code == rcPolicyFail:
@@ -265,7 +265,10 @@ func (u *unsealer) explain(ctx context.Context, err error) error {
 		}
 		return errors.Join(u.bankMissing(ctx), err)
 	case code == rcHandle, code == rcIntegrity, code == rcValue, code == rcPoint, code == rcSize, code == rcBinding, code == rcKey:
-		if u.t.SRK == nil || u.otherTPM(ctx) {
+		if u.otherTPM(ctx) {
+			return ErrOtherTPM
+		}
+		if u.t.SRK == nil {
 			return fmt.Errorf("%w: %w", ErrOtherTPM, err)
 		}
 		return fmt.Errorf("damaged token: %w", err)

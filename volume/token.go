@@ -39,7 +39,7 @@ func (m Tokens) VolumeKey(ctx context.Context, h *luks2.Header, ask Asker, _ int
 		if ctx.Err() != nil {
 			return Key{}, true, ctx.Err()
 		}
-		reasons = append(reasons, fmt.Errorf("token %d: %w", t.ID, err))
+		reasons = append(reasons, fmt.Errorf("keyslot %d: %w", t.Keyslots[0], err))
 	}
 	if len(reasons) == 0 {
 		return Key{}, true, free{errNoTokens}

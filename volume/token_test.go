@@ -69,7 +69,7 @@ func TestTokens(t *testing.T) {
 	// The reasons are all there when nothing helps.
 	_, err := volume.Unlock(t.Context(), h, []volume.Method{volume.Tokens{With: &member{}, Device: "TPM2", Keyslot: luks2.AnySlot,
 		Use: func(t luks2.Token) bool { return t.ID != 4 }}}, &script{}, volume.UnlockOptions{Tries: 3})
-	if !errors.Is(err, errLocked) || !errors.Is(err, luks2.ErrPassphrase) || !strings.Contains(err.Error(), "token 0: locked") {
+	if !errors.Is(err, errLocked) || !errors.Is(err, luks2.ErrPassphrase) || !strings.Contains(err.Error(), "keyslot 1: locked") {
 		t.Errorf("reasons: %v", err)
 	}
 }

@@ -52,7 +52,7 @@ is changed. The exit status is 1 if a check failed and 0 otherwise.`,
 			return a.printFindings(list, asJSON)
 		},
 	}
-	cmd.Flags().StringVar(&device, "tpm2-device", "auto", "the TPM2: auto or a `DEVICE`")
+	tpmDeviceFlag(cmd.Flags(), &device)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

@@ -31,6 +31,8 @@ var (
 	errNotEmpty = errors.New("not empty")
 	// errCosts marks costs of a derivation that are of no use.
 	errCosts = errors.New("unusable costs")
+	// errSigningKey marks a key of a kind that signs no PCR policies.
+	errSigningKey = errors.New("no key for PCR policies")
 )
 
 // A deviceError is about a device, which the advice can name.

@@ -33,7 +33,7 @@ type tpmStateFlags struct {
 func (s *tpmStateFlags) bind(f *pflag.FlagSet) {
 	s.slot = luks2.AnySlot
 	f.Var(slotNumber{&s.slot}, "slot", "only this keyslot")
-	f.StringVar(&s.device, "tpm2-device", "auto", "the TPM2: auto or a `DEVICE`")
+	tpmDeviceFlag(f, &s.device)
 	f.StringVar(&s.signature, "tpm2-signature", "", "`FILE` with signatures of PCR policies (default: where systemd looks)")
 	f.StringVar(&s.pcrLock, "tpm2-pcrlock", "", "`FILE` with the pcrlock policy (default: where systemd keeps it)")
 	f.Var(&s.pcrs, "tpm2-pcrs", "take these values for those of now, such as 7:sha256=VALUE+4:sha256=VALUE")
@@ -356,20 +356,20 @@ func valueText(v []byte) string {
 }
 
 type explainedJSON struct {
-	Slot    int          `json:"slot"`
-	Kind    volume.Kind  `json:"kind"`
-	Name    string       `json:"name,omitempty"`
-	Opens   *bool        `json:"opens,omitempty"` // not there where it is not known
-	Blocks  []string     `json:"blocks,omitempty"`
-	PIN     bool         `json:"pin,omitempty"`
-	Unbound bool         `json:"unbound,omitempty"`
-	PCRs    []pcrJSON    `json:"pcrs,omitempty"`
-	Signed  *signedJSON  `json:"signed,omitempty"`
-	PCRLock *pcrLockJSON `json:"pcrlock,omitempty"`
-	Lockout *lockoutJSON `json:"lockout,omitempty"`
+	Slot    int            `json:"slot"`
+	Kind    volume.Kind    `json:"kind"`
+	Name    string         `json:"name,omitempty"`
+	Opens   *bool          `json:"opens,omitempty"` // not there where it is not known
+	Blocks  []string       `json:"blocks,omitempty"`
+	PIN     bool           `json:"pin,omitempty"`
+	Unbound bool           `json:"unbound,omitempty"`
+	PCRs    []boundPCRJSON `json:"pcrs,omitempty"`
+	Signed  *signedJSON    `json:"signed,omitempty"`
+	PCRLock *pcrLockJSON   `json:"pcrlock,omitempty"`
+	Lockout *lockoutJSON   `json:"lockout,omitempty"`
 }
 
-type pcrJSON struct {
+type boundPCRJSON struct {
 	PCR      int      `json:"pcr"`
 	Name     string   `json:"name,omitempty"`
 	Bank     string   `json:"bank,omitempty"`
@@ -380,10 +380,10 @@ type pcrJSON struct {
 }
 
 type signedJSON struct {
-	Key    string    `json:"pkfp"`
-	Policy string    `json:"pol,omitempty"`
-	Found  bool      `json:"found"`
-	PCRs   []pcrJSON `json:"pcrs"`
+	Key    string         `json:"pkfp"`
+	Policy string         `json:"pol,omitempty"`
+	Found  bool           `json:"found"`
+	PCRs   []boundPCRJSON `json:"pcrs"`
 }
 
 type pcrLockJSON struct {
@@ -447,10 +447,10 @@ func (e explained) toJSON() explainedJSON {
 	return j
 }
 
-func pcrsToJSON(list []tpm2.PCRReport) []pcrJSON {
-	out := []pcrJSON{}
+func pcrsToJSON(list []tpm2.PCRReport) []boundPCRJSON {
+	out := []boundPCRJSON{}
 	for _, p := range list {
-		j := pcrJSON{PCR: p.Index, Name: tpm2.PCRName(p.Index), Bank: p.Bank, Enrolled: fmt.Sprintf("%x", p.Enrolled),
+		j := boundPCRJSON{PCR: p.Index, Name: tpm2.PCRName(p.Index), Bank: p.Bank, Enrolled: fmt.Sprintf("%x", p.Enrolled),
 			Now: fmt.Sprintf("%x", p.Now), Changes: p.Changes}
 		if p.Match != tpm2.Unknown {
 			same := p.Match == tpm2.Same

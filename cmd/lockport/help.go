@@ -35,6 +35,7 @@ func usage(plain func(*cobra.Command) error) func(*cobra.Command) error {
 			"\nFlags:\n", "\nOptions:\n",
 			"[command] --help", "COMMAND --help", "[command]", "COMMAND",
 			"for more information about a command", "for more about a command",
+			"--json MODE[=pretty]", "--json[=MODE]       ",
 			"Additional Commands:", "More:", "Available Commands:", "Commands:",
 		}
 		if cmd.HasAvailableSubCommands() {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/tpm2"
+	"github.com/lockport/lockport/tpm2/uki"
 	"github.com/lockport/lockport/volume"
 )
 
@@ -32,7 +33,6 @@ var advice = []struct {
 	{tpm2.ErrNoTPM, "'lockport doctor' tells what is there of a TPM"},
 	{tpm2.ErrFull, "remove what is not needed from the TPM; 'lockport doctor' shows how much room there is"},
 	{tpm2.ErrBusy, "try again in a minute; the TPM may be testing itself"},
-	{tpm2.ErrUnbound, "whoever can start this machine could open the volume: bind it with --tpm2-pcrs=7 or --tpm2-with-pin=yes, or say --tpm2-pcrs= if you mean it"},
 	{errTerminal, "redirect it to a file or a pipe"},
 	{errNoDevice, "name it, or find it with 'lockport enroll --list-devices'"},
 	{errNoVolume, "check the path; 'lockport enroll --list-devices' lists LUKS volumes"},
@@ -42,6 +42,11 @@ var advice = []struct {
 	{errCosts, "leave out the --pbkdf options, and the costs are measured"},
 	{errSwapped, "the volume comes first, then the backup; if it is right so, say --force"},
 	{errUnlike, "if the backup is that of this very volume, restore it with --force"},
+	{errSigningKey, "make one with 'openssl genrsa -out FILE 2048'"},
+	{tpm2.ErrEncryptedKey, "decrypt it with 'openssl pkey -in FILE -out PLAIN', to a file in memory"},
+	{tpm2.ErrOtherKey, "leave it out, or name the private key that it belongs to"},
+	{uki.ErrNotUKI, "name a file as ukify makes it, or give the sections one by one: --linux, --initrd and so on"},
+	{uki.ErrUnsupported, "give the sections that this machine uses one by one: --linux, --initrd and so on"},
 	{volume.ErrLastHuman, "enrol a recovery key first ('lockport enroll --recovery-key DEVICE'), or say --force if you mean it"},
 	{volume.ErrLastSlot, "enrol another keyslot first, 'lockport enroll --recovery-key DEVICE' for example"},
 	{volume.ErrHomed, "use homectl for this volume"},

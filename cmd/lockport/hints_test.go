@@ -12,11 +12,15 @@ import (
 	"time"
 
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/tpm2"
 )
 
 // needsKernel lists the advice that only comes up where volumes can be mapped;
 // the tests of the machine are the place for it.
 var needsKernel = []error{errBusy, errMapped}
+
+// needsTPM lists what only a TPM in trouble says; the tests of tpm2 have such.
+var needsTPM = []error{tpm2.ErrBank, tpm2.ErrFull, tpm2.ErrBusy}
 
 // TestHintsAreTried wants every advice in a script.
 func TestHintsAreTried(t *testing.T) {
@@ -38,7 +42,7 @@ func TestHintsAreTried(t *testing.T) {
 	for _, a := range advice {
 		pattern := "hint: " + strings.ReplaceAll(regexp.QuoteMeta(a.text), "DEVICE", `\S+`) + `[$'\n]`
 		tried := regexp.MustCompile(pattern).MatchString(text)
-		for _, k := range needsKernel {
+		for _, k := range append(needsTPM, needsKernel...) {
 			tried = tried || a.cause == k
 		}
 		if !tried {

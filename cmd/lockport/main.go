@@ -107,7 +107,7 @@ is 0 on success and 1 otherwise.`,
 		inGroup("open", a.attachCommand()), inGroup("open", a.detachCommand()), inGroup("open", a.exportCommand()),
 		inGroup("slots", a.slotsCommand()), inGroup("slots", a.enrollCommand()), inGroup("slots", a.testCommand()),
 		inGroup("slots", a.nameCommand()), inGroup("slots", a.wipeCommand()),
-		inGroup("tpm2", a.explainCommand()), inGroup("tpm2", a.refreshCommand()), inGroup("tpm2", a.doctorCommand()),
+		inGroup("tpm2", a.explainCommand()), inGroup("tpm2", a.refreshCommand()), inGroup("tpm2", a.doctorCommand()), inGroup("tpm2", a.pcrCommand()),
 		inGroup("volume", a.formatCommand()), inGroup("volume", a.headerCommand()),
 	)
 	return cmd

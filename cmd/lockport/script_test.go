@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 		"as-nobody":   asNobody,
 		"low-memory":  lowMemory,
 		"typist":      typist,
+		"new-uki":     newUKI,
 	})
 }
 
@@ -74,7 +75,7 @@ func TestScripts(t *testing.T) {
 }
 
 // condition tells what this machine has: [dm] device-mapper, [luksvar] a LUKS2
-// volume under /var.
+// volume under /var, [swtpm] the software TPM.
 func condition(name string) (bool, error) {
 	a := newApp("lockport")
 	switch name {

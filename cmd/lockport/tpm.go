@@ -9,10 +9,17 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/tpm2"
 	"github.com/lockport/lockport/volume"
 )
+
+// tpmDeviceFlag adds --tpm2-device= to a command that can't do without.
+func tpmDeviceFlag(f *pflag.FlagSet, name *string) {
+	f.StringVar(name, "tpm2-device", "auto", "`DEVICE` of the TPM, such as /dev/tpmrm0 or swtpm:path=SOCKET")
+}
 
 // tpmName is the device that is meant by "auto": the originals' variable, or
 // the machine's only one.

@@ -56,7 +56,7 @@ func Start(t T, archive string) *Software {
 	s := &Software{t: t, dir: dir, socket: filepath.Join(dir, "s")}
 	var log logBuffer
 	cmd := exec.Command(path, "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,path="+s.socket,
-		"--flags", "not-need-init,startup-clear")
+		"--ctrl", "type=unixio,path="+s.socket+".ctrl", "--flags", "not-need-init,startup-clear")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

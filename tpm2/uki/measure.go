@@ -101,10 +101,10 @@ func inOrder(sections []Section) ([]Section, error) {
 	order := Names()
 	for i, s := range sections {
 		if !slices.Contains(order, s.Name) {
-			return nil, fmt.Errorf("no section .%s is measured", s.Name)
+			return nil, fmt.Errorf("no section %q is measured", "."+s.Name)
 		}
 		if slices.ContainsFunc(sections[:i], func(o Section) bool { return o.Name == s.Name }) {
-			return nil, fmt.Errorf("two .%s sections", s.Name)
+			return nil, fmt.Errorf("two sections %q", "."+s.Name)
 		}
 	}
 	sorted := slices.Clone(sections)

@@ -36,7 +36,7 @@ func machines() []uint16 {
 // header is the entry of one section. Addresses are below 2³² as is their sum
 // with the sizes, in 64 bits.
 type header struct {
-	name           string // without the dot; "" for one that has none
+	name           string // without the dot; "" for a name that has none
 	address, size  int64  // in memory
 	offset, inFile int64  // in the file
 }
@@ -139,27 +139,26 @@ func (f *file) sections(table []byte, limit int64) ([]header, error) {
 	return list, nil
 }
 
-// checkPlaces refuses sections that share memory, as happens when addresses were
-// guessed and a kernel has grown since, or that share parts of the file.
-func checkPlaces(table []header) error {
+// checkPlaces refuses measured sections that share memory with others, as happens
+// when addresses were guessed and a kernel has grown since, or that share parts of
+// the file. Others may overlap, and in old stubs some do.
+func checkPlaces(table []header, measured func(header) bool) error {
 	for _, place := range []struct {
 		what string
-		span func(header) (int64, int64)
+		span func(header) (start, size int64)
 	}{
 		{"memory", func(h header) (int64, int64) { return h.address, h.size }},
 		{"the file", func(h header) (int64, int64) { return h.offset, h.inFile }},
 	} {
-		sorted := slices.Clone(table)
-		sorted = slices.DeleteFunc(sorted, func(h header) bool { _, n := place.span(h); return n == 0 })
-		slices.SortStableFunc(sorted, func(a, b header) int {
-			x, _ := place.span(a)
-			y, _ := place.span(b)
-			return int(x - y)
-		})
-		for i := 1; i < len(sorted); i++ {
-			start, size := place.span(sorted[i-1])
-			if next, _ := place.span(sorted[i]); start+size > next {
-				return fmt.Errorf("the sections .%s and .%s overlap in %s", sorted[i-1].name, sorted[i].name, place.what)
+		for _, m := range table {
+			start, size := place.span(m)
+			if size == 0 || !measured(m) {
+				continue
+			}
+			for _, h := range table {
+				if s, n := place.span(h); h != m && n > 0 && s < start+size && start < s+n {
+					return fmt.Errorf("the sections %q and %q overlap in %s", "."+m.name, "."+h.name, place.what)
+				}
 			}
 		}
 	}

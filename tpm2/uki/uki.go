@@ -20,6 +20,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -100,9 +101,6 @@ func Parse(r io.ReaderAt, size int64, profile int) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPlaces(table); err != nil {
-		return nil, err
-	}
 	img := &Image{r: r, stub: stubVersion(r, table)}
 	if img.sections, err = choose(table, profile); err != nil {
 		return nil, err
@@ -111,6 +109,9 @@ func Parse(r io.ReaderAt, size int64, profile int) (*Image, error) {
 		return nil, fmt.Errorf("%w: no .linux section", ErrNotUKI)
 	}
 	if err := img.predictable(); err != nil {
+		return nil, err
+	}
+	if err := checkPlaces(table, img.measures); err != nil {
 		return nil, err
 	}
 	return img, nil
@@ -146,12 +147,19 @@ func (i *Image) Stub() int { return i.stub }
 func (i *Image) Sections() []Section {
 	var list []Section
 	for _, k := range kinds() {
-		h, ok := i.sections[k.name]
-		if ok && (i.stub == 0 || i.stub >= k.since) {
+		if h := i.sections[k.name]; i.measures(h) {
 			list = append(list, Section{k.name, h.content(i.r)})
 		}
 	}
 	return list
+}
+
+// measures tells whether the stub measures a section of the table.
+func (i *Image) measures(h header) bool {
+	if i.sections[h.name] != h {
+		return false
+	}
+	return slices.ContainsFunc(kinds(), func(k kind) bool { return k.name == h.name && (i.stub == 0 || i.stub >= k.since) })
 }
 
 // Section returns one section of the image, measured or not, and nil if there is
@@ -181,10 +189,11 @@ func choose(table []header, profile int) (map[string]header, error) {
 				continue
 			}
 		}
-		if _, twice := into[h.name]; twice && h.name != "dtbauto" && h.name != "efifw" {
-			return nil, fmt.Errorf("two .%s sections", h.name)
+		if _, twice := into[h.name]; !twice {
+			into[h.name] = h
+		} else if slices.Contains(Names(), h.name) && h.name != "dtbauto" {
+			return nil, fmt.Errorf("two sections %q", "."+h.name)
 		}
-		into[h.name] = h
 	}
 	if profile < 0 || profile > max(current, 0) {
 		return nil, fmt.Errorf("no profile %d, the image has %d", profile, current+1)

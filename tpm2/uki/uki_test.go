@@ -98,7 +98,7 @@ func TestVector(t *testing.T) {
 func TestSections(t *testing.T) {
 	t.Parallel()
 	full := strings.Repeat("q", 512) // as much as the file keeps in one block
-	parts := []ukitest.Section{{Name: ".text", Content: "code"}, {Name: ".osrel", Content: "ID=x\n"}, {Name: "extra", Content: "e"},
+	parts := []ukitest.Section{{Name: ".text", Content: "code"}, {Name: ".osrel", Content: "ID=x\n"}, {Name: "/4", Content: "e"}, {Name: "/19"}, {Name: ".text"},
 		{Name: ".splash", Size: 0}, {Name: ".cmdline", Content: full, Size: 515}, {Name: ".pcrsig", Content: "{}"},
 		{Name: ".linux", Content: "KERNEL", Size: 3}, {Name: ".pcrpkey", Content: "12345678"}}
 	for _, k := range []ukitest.Kind{{}, {Machine: 0xaa64}, {Machine: 0x14c, PE32: true}} {
@@ -187,8 +187,8 @@ func TestMeasureRefuses(t *testing.T) {
 		bank     string
 		want     string
 	}{
-		{sections("linux=a", "linux=b"), "sha256", "two .linux sections"},
-		{sections("linux=a", "pcrsig=b"), "sha256", "no section .pcrsig is measured"},
+		{sections("linux=a", "linux=b"), "sha256", `two sections ".linux"`},
+		{sections("linux=a", "pcrsig=b"), "sha256", `no section ".pcrsig" is measured`},
 		{sections("linux=a"), "md5", `unknown PCR bank "md5"`},
 		{[]uki.Section{{Name: "linux", Content: io.MultiReader(strings.NewReader("a"), failing{})}}, "sha1", "section .linux: broken"},
 	} {
