@@ -178,11 +178,8 @@ func (s *sealing) policyFiles() error {
 	if s.e.PCRLock == "" {
 		return nil
 	}
-	text, err := readFile(s.e.PCRLock)
-	if err == nil {
-		s.lock, err = parsePCRLock(text)
-	}
-	if err != nil {
+	var err error
+	if s.lock, err = readPCRLock(s.e.PCRLock); err != nil {
 		return fmt.Errorf("pcrlock policy %s: %w", s.e.PCRLock, err)
 	}
 	s.t.PCRLock, s.t.PCRLockNV = true, s.lock.nv.marshal()

@@ -263,7 +263,7 @@ func (x *explainer) signed(ctx context.Context) error {
 	}
 	pol := digest{}.policyPCR(x.bank.alg, x.t.SignedPCRs, values)
 	s.Policy = hex.EncodeToString(pol[:])
-	sigs, err := readSignatures(x.key.Signatures)
+	sigs, err := x.key.signatures()
 	if err == nil {
 		_, s.Found = sigs.find(x.bank.name, x.t.SignedPCRs, key, pol, x.t.PolicyRef)
 		if !s.Found {

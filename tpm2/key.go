@@ -24,6 +24,9 @@ type Key struct {
 	// policies may be; the first that exists, and for pcrlock belongs to the
 	// token, is used. See [SignatureFiles] and [PCRLockFiles].
 	Signatures, PCRLocks []string
+	// SignatureText, if not nil, is taken in place of a file of signatures: that of
+	// a kernel image that was not booted yet, say.
+	SignatureText []byte
 	// PCRs, if not nil, are those that a token has to be bound to literally; others
 	// are not tried.
 	PCRs []int
@@ -171,7 +174,7 @@ func (k *Key) unsealer(ctx context.Context, c *conn, t *Token) (*unsealer, error
 			return nil, err
 		}
 		u.public = signerPublic(u.signer, uint32(u.signer.E))
-		if u.sigs, err = readSignatures(k.Signatures); err != nil {
+		if u.sigs, err = k.signatures(); err != nil {
 			return nil, err
 		}
 	}
@@ -189,8 +192,11 @@ func (k *Key) unsealer(ctx context.Context, c *conn, t *Token) (*unsealer, error
 	return u, err
 }
 
-func readSignatures(files []string) (signatures, error) {
-	for _, name := range files {
+func (k *Key) signatures() (signatures, error) {
+	if k.SignatureText != nil {
+		return parseSignatures(k.SignatureText)
+	}
+	for _, name := range k.Signatures {
 		text, err := readFile(name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -211,13 +217,9 @@ func readSignatures(files []string) (signatures, error) {
 func findPCRLock(files []string, t *Token) (string, *pcrLock, error) {
 	var reasons []error
 	for _, name := range files {
-		text, err := readFile(name)
+		p, err := readPCRLock(name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
-		}
-		var p *pcrLock
-		if err == nil {
-			p, err = parsePCRLock(text)
 		}
 		if err == nil && p.fits(t) {
 			return name, p, nil

@@ -168,11 +168,7 @@ func (r *Refresher) refuseKernelPCRs(s *RefreshStep) {
 // lockFile returns the pcrlock policy of the machine, "" for none.
 func (r *Refresher) lockFile() string {
 	for _, name := range r.Key.PCRLocks {
-		text, err := readFile(name)
-		if err != nil {
-			continue
-		}
-		if _, err := parsePCRLock(text); err == nil {
+		if _, err := readPCRLock(name); err == nil {
 			return name
 		}
 	}

@@ -81,7 +81,8 @@ func (a *app) printFindings(list []finding, asJSON bool) error {
 
 // examine makes all checks that can be made.
 func (a *app) examine(ctx context.Context, name string) ([]finding, error) {
-	list := []finding{checkSecureBoot()}
+	log, logErr := eventlog.Read("/")
+	list := []finding{checkSecureBoot(log)}
 	dev, err := a.openTPM(ctx, name)
 	if err != nil {
 		return append([]finding{{"tpm", resultFailed, tpmAbsent(err)}}, list...), nil
@@ -96,7 +97,7 @@ func (a *app) examine(ctx context.Context, name string) ([]finding, error) {
 	}
 	checks := []finding{checkIdentity(s), checkBanks(s), checkStorageKey(s), checkOwner(s), checkLockoutAuth(s), checkLockout(s), checkRoom(s)}
 	checks = append(checks, list...)
-	return append(checks, checkLog(ctx, dev, s)), nil
+	return append(checks, checkLog(ctx, dev, s, log, logErr)), nil
 }
 
 func tpmAbsent(err error) string {
@@ -187,21 +188,25 @@ func checkRoom(s *tpm2.State) finding {
 }
 
 // checkSecureBoot reads the firmware's variable: four bytes of attributes and
-// one that is 1 if Secure Boot is on.
-func checkSecureBoot() finding {
+// one that is 1 if Secure Boot is on. Where it can't be read, the event log may
+// tell.
+func checkSecureBoot(log *eventlog.Log) finding {
 	b, err := os.ReadFile("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+	on, known := len(b) == 5 && b[4] == 1, err == nil && len(b) == 5
+	if !known && log != nil {
+		on, known = log.SecureBoot()
+	}
 	switch {
-	case err == nil && len(b) == 5 && b[4] == 1:
+	case known && on:
 		return finding{"secure boot", resultOK, "on"}
-	case err == nil && len(b) == 5:
+	case known:
 		return finding{"secure boot", resultWarning, "off: PCR 7 says only that it is off, not what was started"}
 	}
 	return finding{"secure boot", resultWarning, "not known; this machine was not started by EFI firmware, or its variables can't be read"}
 }
 
 // checkLog compares the event log with the PCRs of the firmware.
-func checkLog(ctx context.Context, dev tpm2.Device, s *tpm2.State) finding {
-	log, err := eventlog.Read("/")
+func checkLog(ctx context.Context, dev tpm2.Device, s *tpm2.State, log *eventlog.Log, err error) finding {
 	if err != nil {
 		return finding{"event log", resultWarning, "explain can't tell which event differs: " + err.Error()}
 	}

@@ -59,8 +59,8 @@ func (s *tpmStateFlags) key(a *app) *tpm2.Key {
 	return k
 }
 
-// values are those of another boot.
-func (s *tpmStateFlags) values(ctx context.Context) ([]tpm2.PCR, error) {
+// values are those of another boot. The kernel image brings the signatures for it.
+func (s *tpmStateFlags) values(ctx context.Context, key *tpm2.Key) ([]tpm2.PCR, error) {
 	for _, p := range s.pcrs.list {
 		if p.Value == nil {
 			return nil, fmt.Errorf("--tpm2-pcrs: PCR %d has no value", p.Index)
@@ -70,8 +70,14 @@ func (s *tpmStateFlags) values(ctx context.Context) ([]tpm2.PCR, error) {
 	if s.uki == "" {
 		return list, nil
 	}
-	predicted, err := predictUKI(ctx, s.uki, s.phase)
-	return append(predicted, list...), err
+	predicted, signatures, err := predictUKI(ctx, s.uki, s.phase)
+	if err != nil {
+		return nil, err
+	}
+	if s.signature == "" && signatures != nil {
+		key.SignatureText = signatures
+	}
+	return append(predicted, list...), nil
 }
 
 type explainOptions struct {
@@ -166,11 +172,11 @@ func (a *app) explainSlots(ctx context.Context, h *luks2.Header, o *explainOptio
 			return nil, err
 		}
 	}
-	values, err := o.state.values(ctx)
+	key, log := o.state.key(a), a.eventLog()
+	values, err := o.state.values(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	key, log := o.state.key(a), a.eventLog()
 	var list []explained
 	for _, s := range volume.List(h) {
 		if o.state.slot != luks2.AnySlot && s.ID != o.state.slot {

@@ -63,7 +63,8 @@ func (a *app) refresh(ctx context.Context, device string, o *refreshOptions) err
 	if err := o.unlock.check(); err != nil {
 		return err
 	}
-	values, err := o.state.values(ctx)
+	key := o.state.key(a)
+	values, err := o.state.values(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (a *app) refresh(ctx context.Context, device string, o *refreshOptions) err
 		return err
 	}
 	defer f.Close()
-	r := &tpm2.Refresher{Key: o.state.key(a), Keyslot: o.state.slot, Values: values, KeepPrevious: o.keep, ReplaceTPM: o.replaceTPM,
+	r := &tpm2.Refresher{Key: key, Keyslot: o.state.slot, Values: values, KeepPrevious: o.keep, ReplaceTPM: o.replaceTPM,
 		Root: "/", Now: a.now(), Question: volume.Question{Message: "Please enter TPM2 PIN of the new keyslot for disk " + device + ":",
 			Confirm: "Please enter TPM2 PIN of the new keyslot for disk " + device + " (repeat):", ID: "cryptenroll:" + device}}
 	return onDevice(device, a.refreshSlots(ctx, h, device, r, o))

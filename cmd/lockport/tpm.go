@@ -69,8 +69,9 @@ func (a *app) awaitTPM(ctx context.Context, name string, wait time.Duration) (tp
 // tpmKey is what unlocks with a TPM, from the policy files where systemd looks
 // for them.
 func (a *app) tpmKey(name string, wait time.Duration) *tpm2.Key {
-	return &tpm2.Key{Open: a.tpmFor(name, wait), Signatures: tpm2.SignatureFiles("/"), PCRLocks: tpm2.PCRLockFiles("/"),
-		Failed: func(err error) { a.warn("%v", err) }}
+	return &tpm2.Key{Open: a.tpmFor(name, wait), Signatures: tpm2.SignatureFiles("/"),
+		PCRLocks: append(tpm2.PCRLockFiles("/"), tpm2.PCRLockCredentials("/")...),
+		Failed:   func(err error) { a.warn("%v", err) }}
 }
 
 // tpmTokens are the methods that open a volume with its TPM2 tokens: those
