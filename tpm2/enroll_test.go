@@ -233,7 +233,7 @@ func TestStorageKey(t *testing.T) {
 		err      error
 	}{
 		{"no room to keep it", ccEvictControl, 0x14b, "no room in the TPM's NV memory", ErrFull},
-		{"owner password", ccCreatePrimary, 0x9a2, "the owner hierarchy has a password", rcError{ccCreatePrimary, 0x9a2}},
+		{"owner password", ccCreatePrimary, 0x9a2, "making the TPM's storage key: ", ErrOwnerAuth},
 		{"no elliptic curves", ccCreatePrimary, 0x2c3, "", nil},
 	} {
 		refused := false

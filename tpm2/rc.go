@@ -48,6 +48,8 @@ func (e rcError) Is(target error) bool {
 	switch e.code() {
 	case rcLockout:
 		return target == ErrLockout
+	case rcPCRChanged:
+		return target == ErrChanging
 	case rcRetry, rcYielded, rcTesting:
 		return target == ErrBusy
 	case rcNVSpace, rcObjectMemory, rcSessionMem, rcSessions:

@@ -115,7 +115,7 @@ func (c *conn) makeStorageKey(ctx context.Context) (*parent, error) {
 		err = errors.Join(err, c.flush(ctx, h))
 	}
 	if code := codeOf(err); code == rcBadAuth || code == rcAuthFail {
-		err = fmt.Errorf("the owner hierarchy has a password: %w", err)
+		err = fmt.Errorf("%w: %w", ErrOwnerAuth, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("making the TPM's storage key: %w", err)

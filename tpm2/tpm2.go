@@ -42,6 +42,8 @@ var (
 	ErrBusy        = errors.New("the TPM stayed busy")
 	ErrResponse    = errors.New("the TPM's response makes no sense")
 	ErrUnbound     = errors.New("bound to nothing but the TPM")
+	ErrChanging    = errors.New("the PCRs kept changing")
+	ErrOwnerAuth   = errors.New("the TPM's owner has a password")
 )
 
 // LockedOut says how long the TPM refuses to take PINs. It is [ErrLockout].

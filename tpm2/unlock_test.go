@@ -277,7 +277,7 @@ func TestTransient(t *testing.T) {
 		{"testing", 0x90a, ccStartAuthSession, 2, nil},
 		{"PCR changed at Unseal", 0x128, tpm2test.Unseal, 3, nil},
 		{"PCR changed at PolicyPCR", 0x128, ccPolicyPCR, 29, nil},
-		{"PCR changes all the time", 0x128, ccPolicyPCR, 1000, rcError{ccPolicyPCR, 0x128}},
+		{"PCR changes all the time", 0x128, ccPolicyPCR, 1000, ErrChanging},
 		{"no room", 0x902, tpm2test.Load, 1, ErrFull},
 		{"locked", 0x921, tpm2test.Unseal, 1, ErrLockout},
 		{"policy at Unseal", 0x99d, tpm2test.Unseal, 1, ErrPolicy},
