@@ -197,10 +197,18 @@ func parseSigner(text []byte) (*rsa.PublicKey, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: key of type %T; PCR policies are signed with RSA", luks2.ErrUnsupported, key)
 	}
-	if k.Size() > 512 || k.E <= 0 || int64(k.E) > 1<<32-1 {
-		return nil, fmt.Errorf("%w: RSA key of %d bits", luks2.ErrUnsupported, 8*k.Size())
+	if err := checkSigner(k); err != nil {
+		return nil, err
 	}
 	return k, nil
+}
+
+// checkSigner refuses keys that no TPM could take.
+func checkSigner(k *rsa.PublicKey) error {
+	if k.Size() > 512 || k.E <= 0 || int64(k.E) > 1<<32-1 {
+		return fmt.Errorf("%w: RSA key of %d bits", luks2.ErrUnsupported, 8*k.Size())
+	}
+	return nil
 }
 
 // parent returns the recorded parent, nil for tokens that record none.

@@ -27,7 +27,9 @@ var arrows = map[string][]string{
 	"internal/argon2": {"secret"},
 	"luks2":           {"internal/argon2", "secret"},
 	"volume":          {"luks2", "secret"},
-	"tpm2":            {"volume", "luks2", "internal/argon2", "secret"},
+	"tpm2/eventlog":   {},
+	"tpm2/uki":        {},
+	"tpm2":            {"tpm2/eventlog", "tpm2/uki", "volume", "luks2", "internal/argon2", "secret"},
 	"fido2":           {"volume", "luks2", "secret"},
 	"pkcs11":          {"volume", "luks2", "secret"},
 	"crypttab":        {"volume", "luks2", "secret"},
@@ -42,7 +44,7 @@ var arrows = map[string][]string{
 
 	"cmd/lockport": {
 		"internal/bus", "portable", "image", "idle",
-		"tpm2", "fido2", "pkcs11", "crypttab", "internal/ask", "internal/kernel",
+		"tpm2", "tpm2/eventlog", "tpm2/uki", "fido2", "pkcs11", "crypttab", "internal/ask", "internal/kernel",
 		"volume", "luks2", "secret",
 	},
 }
