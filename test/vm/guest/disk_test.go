@@ -38,6 +38,20 @@ func disk(t testing.TB) string {
 	case <-t.Context().Done():
 		t.Fatal("no spare disk was given back")
 	}
+	// Cleanups run last in, first out.
+	t.Cleanup(func() {
+		cleanup(t, "blkdiscard", "--force", "--zeroout", path)
+		cleanup(t, "udevadm", "settle")
+		spares <- path
+	})
+	freeAtEnd(t, path)
+	return path
+}
+
+// freeAtEnd fails the test when something holds the disk at the test's end,
+// and removes that.
+func freeAtEnd(t testing.TB, path string) {
+	t.Helper()
 	dev, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		t.Fatal(err)
@@ -47,11 +61,7 @@ func disk(t testing.TB) string {
 			t.Errorf("%s is still held by %s", path, holder)
 			cleanup(t, "dmsetup", "remove", "--force", "--retry", holder)
 		}
-		cleanup(t, "blkdiscard", "--force", "--zeroout", dev)
-		cleanup(t, "udevadm", "settle")
-		spares <- path
 	})
-	return path
 }
 
 // cleanup runs a command in a test's cleanup, where the test's own context is over.

@@ -25,6 +25,10 @@ func (m *machine) follow(off <-chan struct{}, cancel context.CancelCauseFunc) {
 		return
 	}
 	defer out.Close()
+	if _, err := out.Seek(m.printed, io.SeekStart); err != nil {
+		cancel(err)
+		return
+	}
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for running := true; running; {
@@ -33,7 +37,9 @@ func (m *machine) follow(off <-chan struct{}, cancel context.CancelCauseFunc) {
 			running = false // one last copy below
 		case <-tick.C:
 		}
-		if _, err := io.Copy(os.Stdout, out); err != nil {
+		n, err := io.Copy(os.Stdout, out)
+		m.printed += n
+		if err != nil {
 			cancel(fmt.Errorf("printing the tests' output: %w", err))
 			return
 		}
@@ -52,7 +58,7 @@ func (m *machine) follow(off <-chan struct{}, cancel context.CancelCauseFunc) {
 // offerShell says, once the tests are done, how to reach the kept machine.
 func (m *machine) offerShell() bool {
 	code, err := m.share.exitCode()
-	if err != nil {
+	if again, _ := m.share.again(); err != nil || len(again) > 0 {
 		return false
 	}
 	say("the tests ended with exit code %d; the machine stays up until it powers off or Ctrl-C here", code)

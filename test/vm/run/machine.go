@@ -15,23 +15,28 @@ import (
 )
 
 const (
-	spareDisks = 6         // handed to the tests as /dev/disk/by-id/virtio-spareN
+	spareDisks = 6         // lent to the tests as /dev/disk/by-id/virtio-spareN
+	keptDisks  = 2         // the same as virtio-keptN, for tests that span boots
 	spareSize  = 256 << 20 // bytes each; sparse
 
 	// bootBound is several times the boot under emulation on a busy host.
 	bootBound = 6 * time.Minute
 )
 
-// machine is one boot of the guest.
+// machine is the guest. What is on its spare disks and in its TPM outlives a
+// boot; its root disk is a new one each time.
 type machine struct {
 	disk  string // folder with disk.img, vmlinuz, initrd.img
 	dir   string // folder of this run, removed after it
 	share share
 	accel string
 	keep  bool
+
+	boot    int   // which boot it is, from 1
+	printed int64 // how much of the tests' output is on standard output
 }
 
-// console is the file that gets what the guest's kernel prints.
+// console is the file that gets what the guest's kernel prints, of all boots.
 func (m *machine) console() string { return filepath.Join(m.dir, "console") }
 
 // shell is the socket of the kept machine's shell.
@@ -70,7 +75,7 @@ func (m *machine) run(ctx context.Context) error {
 	if err := qemu.Start(); err != nil {
 		return err
 	}
-	say("booting, process %d", qemu.Process.Pid)
+	say("boot %d, process %d", m.boot, qemu.Process.Pid)
 	off := make(chan struct{})
 	followed := make(chan struct{})
 	go func() {
@@ -89,10 +94,14 @@ func (m *machine) run(ctx context.Context) error {
 	return nil
 }
 
-// startTPM starts a fresh software TPM and waits until it can be reached.
+// startTPM starts the software TPM, a fresh one at the first boot, and waits
+// until it can be reached.
 func (m *machine) startTPM(ctx context.Context) (*exec.Cmd, error) {
 	state := filepath.Join(m.dir, "tpm")
-	if err := os.Mkdir(state, 0o700); err != nil {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(m.tpmSocket()); err != nil {
 		return nil, err
 	}
 	tpm := command(ctx, "swtpm", "socket", "--tpm2", "--terminate",
@@ -114,7 +123,8 @@ func (m *machine) startTPM(ctx context.Context) (*exec.Cmd, error) {
 
 func (m *machine) tpmSocket() string { return filepath.Join(m.dir, "tpm.sock") }
 
-// qemuArgs describes the machine, and makes the files behind its spare disks.
+// qemuArgs describes the machine, and makes the files behind its spare disks
+// that are not there yet.
 func (m *machine) qemuArgs() ([]string, error) {
 	args := []string{
 		"-accel", m.accel, "-cpu", "max", "-smp", "2", "-m", "3072",
@@ -122,7 +132,7 @@ func (m *machine) qemuArgs() ([]string, error) {
 		"-kernel", filepath.Join(m.disk, "vmlinuz"), "-initrd", filepath.Join(m.disk, "initrd.img"),
 		"-append", "root=LABEL=machine rw console=ttyS0 panic=-1 mitigations=off systemd.getty_auto=no systemd.show_status=error" +
 			" modprobe.blacklist=kvm_amd,powernow_k8,pcspkr,ata_piix,ata_generic,psmouse,floppy,i2c_piix4",
-		"-serial", "file:" + m.console(),
+		"-chardev", "file,id=console,path=" + m.console() + ",append=on", "-serial", "chardev:console",
 		"-drive", "file=" + filepath.Join(m.disk, "disk.img") + ",format=raw,if=none,id=root,snapshot=on,cache=unsafe",
 		"-device", "virtio-blk-pci,drive=root",
 		"-virtfs", "local,path=" + string(m.share) + ",mount_tag=share,security_model=none,multidevs=remap",
@@ -132,13 +142,25 @@ func (m *machine) qemuArgs() ([]string, error) {
 		"-chardev", "socket,id=shell,path=" + m.shell() + ",server=on,wait=off",
 		"-device", "virtio-serial-pci", "-device", "virtconsole,chardev=shell",
 	}
+	if m.boot > 1 {
+		// The firmware measures this into PCR 1, so that it is not the one of the first boot.
+		args = append(args, "-smbios", "type=1,serial=changed")
+	}
+	var names []string
 	for i := range spareDisks {
-		name := "spare" + strconv.Itoa(i)
+		names = append(names, "spare"+strconv.Itoa(i))
+	}
+	for i := range keptDisks {
+		names = append(names, "kept"+strconv.Itoa(i))
+	}
+	for _, name := range names {
 		file := filepath.Join(m.dir, name)
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
 			return nil, err
 		}
-		if err := os.Truncate(file, spareSize); err != nil {
+		err = errors.Join(f.Truncate(spareSize), f.Close())
+		if err != nil {
 			return nil, err
 		}
 		args = append(args,

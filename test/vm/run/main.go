@@ -33,6 +33,7 @@ type config struct {
 	keep    bool          // leave the machine up with a shell
 	bench   bool          // run the benchmarks and nothing else
 	args    []string      // more flags of the test binary
+	only    []string      // tests that asked for this boot; none in the first
 }
 
 func main() {
@@ -96,8 +97,7 @@ func test(ctx context.Context, c config) error {
 		return err
 	}
 	m := machine{disk: disk, dir: dir, share: share, accel: c.accel, keep: c.keep}
-	runErr := m.run(ctx)
-	err = verdict(ctx, share, m.console(), runErr)
+	err = boots(ctx, m, c)
 	if kept := keepLogs(c.logs, share, m.console()); kept != nil {
 		say("keeping the logs: %v", kept)
 	}
@@ -108,7 +108,37 @@ func test(ctx context.Context, c config) error {
 	return nil
 }
 
-// verdict says how the run went, with the end of the right log when it failed.
+// boots boots the machine, and again for the tests that asked for it. Other
+// tests that fail do not keep those from going on.
+func boots(ctx context.Context, m machine, c config) error {
+	var errs []error
+	for m.boot = 1; ; m.boot++ {
+		if err := m.share.prepare(c, m.boot, min(c.timeout, timeLeft(ctx))); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		runErr := m.run(ctx)
+		if err := verdict(ctx, m.share, m.console(), runErr); err != nil {
+			errs = append(errs, fmt.Errorf("boot %d: %w", m.boot, err))
+		}
+		again, err := m.share.again()
+		if err != nil {
+			errs = append(errs, err)
+		}
+		// Without an exit code the machine went wrong, and may do so for ever.
+		if _, noCode := m.share.exitCode(); len(again) == 0 || noCode != nil || ctx.Err() != nil {
+			return errors.Join(errs...)
+		}
+		c.only = again
+	}
+}
+
+// timeLeft is how long the run may still take.
+func timeLeft(ctx context.Context) time.Duration {
+	end, _ := ctx.Deadline()
+	return time.Until(end).Round(time.Second)
+}
+
+// verdict says how one boot went, with the end of the right log when it failed.
 func verdict(ctx context.Context, share share, console string, runErr error) error {
 	code, err := share.exitCode()
 	switch {

@@ -22,12 +22,14 @@ type share string
 // a hanging test is reported by its own stack and not by a dead machine.
 const guestReserve = 3 * time.Minute
 
-// makeShare fills a share at dir: the binaries, freshly built, and the script
-// that the guest runs.
+// makeShare makes a share at dir with the binaries, freshly built, and a
+// folder for what tests leave to their next boot.
 func makeShare(ctx context.Context, dir string, c config) (share, error) {
 	s := share(dir)
-	if err := os.MkdirAll(s.path("bin"), 0o755); err != nil {
-		return "", err
+	for _, dir := range []string{"bin", "keep"} {
+		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
+			return "", err
+		}
 	}
 	say("building lockport and the tests of %s", c.pkg)
 	if err := goBuild(ctx, "build", "-trimpath", "-o", s.path("bin/lockport"), "./cmd/lockport"); err != nil {
@@ -36,10 +38,18 @@ func makeShare(ctx context.Context, dir string, c config) (share, error) {
 	if err := goBuild(ctx, "test", "-c", "-tags", "vm", "-o", s.path("bin/guest.test"), c.pkg); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(s.path("output"), nil, 0o644); err != nil {
-		return "", err
+	return s, os.WriteFile(s.path("output"), nil, 0o644)
+}
+
+// prepare readies the share for a boot that has so much time: the script that
+// the guest runs, and nothing left that says how the last boot went.
+func (s share) prepare(c config, boot int, left time.Duration) error {
+	for _, name := range []string{"started", "exit", "again"} {
+		if err := os.RemoveAll(s.path(name)); err != nil {
+			return err
+		}
 	}
-	return s, os.WriteFile(s.path("main"), []byte(guestScript(c)), 0o644)
+	return os.WriteFile(s.path("main"), []byte(guestScript(c, boot, left)), 0o644)
 }
 
 // goBuild runs the go command without cgo, as the product is built.
@@ -55,34 +65,37 @@ func goBuild(ctx context.Context, args ...string) error {
 
 // guestScript is what the guest runs from the share. The exit code is written
 // last and in one step: whoever sees it can trust the other files.
-func guestScript(c config) string {
+func guestScript(c config, boot int, left time.Duration) string {
 	end := "systemctl poweroff -ff"
 	if c.keep {
-		end = "systemctl start serial-getty@hvc0.service"
+		end = "[ ! -e /share/again ] || " + end + "\nsystemctl start serial-getty@hvc0.service"
 	}
-	env := ""
+	env := "export LOCKPORT_BOOT=" + strconv.Itoa(boot) + "\n"
 	if c.bench {
-		env = "export LOCKPORT_BENCH=1\n"
+		env += "export LOCKPORT_BENCH=1\n"
 	}
 	return `: >/share/started
 mkdir -p /opt/lockport
 cp -r /share/bin /opt/lockport/
 cd /opt/lockport
 export PATH=/opt/lockport/bin:$PATH
-` + env + "guest.test" + quote(testArgs(c)) + ` </dev/null >>/share/output 2>&1
+` + env + "guest.test" + quote(testArgs(c, left)) + ` </dev/null >>/share/output 2>&1
 code=$?
-journalctl -b -o short-monotonic --no-pager >/share/journal 2>&1
+journalctl -b -o short-monotonic --no-pager >>/share/journal 2>&1
 echo $code >/share/exit.new
 mv /share/exit.new /share/exit
 ` + end + "\n"
 }
 
 // testArgs are the flags of the test binary; later ones win.
-func testArgs(c config) []string {
-	args := []string{"-test.v", "-test.timeout=" + max(c.timeout-guestReserve, c.timeout/2).String()}
+func testArgs(c config, left time.Duration) []string {
+	args := []string{"-test.v", "-test.timeout=" + max(left-guestReserve, left/2).String()}
 	run := c.run
 	if c.bench && run == "" {
 		run = "^TestBench"
+	}
+	if len(c.only) > 0 {
+		run = "^(" + strings.Join(c.only, "|") + ")$"
 	}
 	if run != "" {
 		args = append(args, "-test.run="+run)
@@ -119,6 +132,15 @@ func (s share) exitCode() (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+// again names the tests that have a part for the next boot.
+func (s share) again() ([]string, error) {
+	text, err := os.ReadFile(s.path("again"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return strings.Fields(string(text)), err
 }
 
 // keepLogs copies what the guest said to a folder that outlives the run.
