@@ -153,9 +153,11 @@ func (x *explainer) earlier(pcr int) [][]byte {
 		return nil
 	}
 	events := x.o.Log.Of(pcr)
+	// One of them says what PCR 0 began with.
+	remarks := slices.DeleteFunc(slices.Clone(x.o.Log.Events), func(e eventlog.Event) bool { return e.System || e.Type != eventlog.NoAction })
 	var list [][]byte
 	for n := len(events); n > 0 && len(list) < maxEarlier; n-- {
-		if v, ok := (&eventlog.Log{Events: events[:n]}).Replay(x.bank.name)[pcr]; ok {
+		if v, ok := (&eventlog.Log{Events: slices.Concat(remarks, events[:n])}).Replay(x.bank.name)[pcr]; ok {
 			list = append(list, v)
 		}
 	}
