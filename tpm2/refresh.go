@@ -1,6 +1,7 @@
 package tpm2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type RefreshStep struct {
 	Opens   bool  // it unlocks now, given the PIN if it wants one
 
 	token  luks2.Token
+	name   string // of the keyslot
 	parsed *Token
 	report *Report // with the values to bind to
 }
@@ -68,14 +70,38 @@ func (r *Refresher) Plan(ctx context.Context, h *luks2.Header) ([]RefreshStep, e
 		if err != nil {
 			return nil, fmt.Errorf("keyslot %d: %w", t.Keyslots[0], err)
 		}
+		if k, err := h.Keyslot(step.Keyslot); err == nil {
+			step.name = k.Note.Name
+		}
 		steps = append(steps, step)
 	}
 	boot := BootID(r.Root)
-	opens := slices.ContainsFunc(steps, func(s RefreshStep) bool { return s.Opens && s.superseded() == "" })
 	for i := range steps {
-		r.decide(&steps[i], boot, opens)
+		heir, opens := steps[i].heir(steps)
+		r.decide(&steps[i], boot, heir, opens)
 	}
 	return steps, nil
+}
+
+// heir tells whether there is a keyslot that has taken the place of this one, and
+// whether such a one unlocks now: one that asks for the same, whatever the values.
+// PINs are different people's where the names are.
+func (s *RefreshStep) heir(steps []RefreshStep) (there, opens bool) {
+	for i := range steps {
+		o := &steps[i]
+		if s.parsed == nil || o.parsed == nil || o.superseded() != "" || s.superseded() == "" || s.parsed.PIN && s.name != o.name {
+			continue
+		}
+		if sameTerms(s.parsed, o.parsed) {
+			there, opens = true, opens || o.Opens
+		}
+	}
+	return there, opens
+}
+
+func sameTerms(a, b *Token) bool {
+	return a.PIN == b.PIN && a.PCRLock == b.PCRLock && slices.Equal(a.PCRs, b.PCRs) &&
+		slices.Equal(a.SignedPCRs, b.SignedPCRs) && bytes.Equal(a.PublicKey, b.PublicKey)
 }
 
 // look compares a token with the state of now and with the one to bind to.
@@ -104,6 +130,13 @@ func (r *Report) blockedBy(target error) bool {
 	return slices.ContainsFunc(r.Blocks, func(err error) bool { return errors.Is(err, target) })
 }
 
+// superseded tells whether a keyslot is only kept for a boot: it is no reason not
+// to make another.
+func superseded(t luks2.Token) bool {
+	p, err := ParseToken(t.JSON)
+	return err == nil && p.Record != nil && p.Record.Superseded != ""
+}
+
 func (s *RefreshStep) superseded() string {
 	if s.parsed == nil || s.parsed.Record == nil {
 		return ""
@@ -111,9 +144,10 @@ func (s *RefreshStep) superseded() string {
 	return s.parsed.Record.Superseded
 }
 
-// decide picks the action. opens tells whether a keyslot unlocks that nothing
-// has superseded.
-func (r *Refresher) decide(s *RefreshStep, boot string, opens bool) {
+// decide picks the action. heir tells whether a keyslot is there that has taken
+// the place of this one, opens whether such a one unlocks now. A keyslot that was
+// kept stays until then; if its heir is gone, it is one like any other.
+func (r *Refresher) decide(s *RefreshStep, boot string, heir, opens bool) {
 	s.Action = Skip
 	if s.parsed == nil {
 		return
@@ -123,9 +157,9 @@ func (r *Refresher) decide(s *RefreshStep, boot string, opens bool) {
 		record = &Record{}
 	}
 	switch {
-	case record.Superseded != "" && record.Superseded == boot:
+	case record.Superseded != "" && (record.Superseded == boot || heir && !opens):
 		s.Action, s.Reason = Leave, ErrSuperseded
-	case record.Superseded != "" && opens:
+	case opens:
 		s.Action = Remove
 	case s.report.blockedBy(ErrOtherTPM):
 		s.Reason = ErrOtherTPM
@@ -271,7 +305,7 @@ func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
 		}
 	}
 	for _, other := range tokens {
-		if other.ID != s.token.ID {
+		if other.ID != s.token.ID && !superseded(other) {
 			e.Existing = append(e.Existing, other)
 		}
 	}
