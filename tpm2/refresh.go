@@ -270,11 +270,12 @@ func (r *Refresher) renew(ctx context.Context, h *luks2.Header, key *secret.Byte
 	return slot, volume.Withdraw(ctx, h, s.Keyslot)
 }
 
-// keeps tells whether the old keyslot stays for this boot. One that was made for
-// a boot that will not come is of no use.
+// keeps tells whether the old keyslot stays for this boot. One that was made in
+// it for a boot that will not come is of no use.
 func (r *Refresher) keeps(s RefreshStep) bool {
-	pending := s.parsed.Record != nil && s.parsed.Record.Pending != ""
-	return (r.KeepPrevious || len(r.Values) > 0) && !pending
+	record := s.parsed.Record
+	useless := record != nil && record.Pending != "" && record.Pending == BootID(r.Root) && !s.Opens
+	return (r.KeepPrevious || len(r.Values) > 0) && !useless
 }
 
 // again returns what makes the keyslot once more.
