@@ -238,18 +238,24 @@ func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Byte
 	return nil
 }
 
-// renew adds the new keyslot and then removes the old one, or marks it as one to
-// remove later.
+// renew adds the new keyslot and then retires the old one.
 func (r *Refresher) renew(ctx context.Context, h *luks2.Header, key *secret.Bytes, s RefreshStep, ask volume.Asker) (int, error) {
 	old, err := h.Keyslot(s.Keyslot)
 	if err != nil {
 		return 0, err
 	}
 	e := r.again(s, h.Tokens())
-	added, err := volume.Enroll(ctx, h, key, e, ask, volume.EnrollOptions{Name: old.Note.Name, Created: r.Now})
+	o := volume.EnrollOptions{Name: old.Note.Name, Created: r.Now}
+	added, err := volume.Enroll(ctx, h, key, e, ask, o)
 	var already *AlreadyEnrolled
-	if errors.As(err, &already) {
-		return already.Keyslot, volume.Withdraw(ctx, h, s.Keyslot)
+	for errors.As(err, &already) {
+		// By an earlier refresh that was cut off, as a rule: here, or while it was
+		// removing that keyslot.
+		if r.opens(ctx, h, already.Keyslot, key) {
+			return already.Keyslot, r.retire(ctx, h, s, old, already.Keyslot)
+		}
+		e.Existing = slices.DeleteFunc(e.Existing, func(t luks2.Token) bool { return slices.Equal(t.Keyslots, []int{already.Keyslot}) })
+		added, err = volume.Enroll(ctx, h, key, e, ask, o)
 	}
 	if err != nil {
 		return 0, err
@@ -259,15 +265,34 @@ func (r *Refresher) renew(ctx context.Context, h *luks2.Header, key *secret.Byte
 	if err := r.prove(ctx, h, slot); err != nil {
 		return 0, errors.Join(err, volume.Withdraw(context.WithoutCancel(ctx), h, slot))
 	}
-	if old.Priority != luks2.PriorityNormal {
-		if err := h.SetPriority(slot, old.Priority); err != nil {
-			return 0, err
-		}
+	return slot, r.retire(ctx, h, s, old, slot)
+}
+
+// opens tells whether a keyslot without a PIN opens. For values of a later boot
+// nothing can tell.
+func (r *Refresher) opens(ctx context.Context, h *luks2.Header, slot int, key *secret.Bytes) bool {
+	if len(r.Values) > 0 {
+		return true
+	}
+	got, _, err := volume.Tokens{With: r.Key, Keyslot: slot}.VolumeKey(ctx, h, nil, 0)
+	defer got.Volume.Wipe()
+	return err == nil && got.Volume.Equal(key)
+}
+
+// retire removes the old keyslot or marks it, with what it was preferred for
+// given to the new one, in one write.
+func (r *Refresher) retire(ctx context.Context, h *luks2.Header, s RefreshStep, old luks2.Keyslot, slot int) error {
+	k, err := h.Keyslot(slot)
+	if err == nil && k.Priority == luks2.PriorityNormal && old.Priority != k.Priority {
+		err = h.SetPriority(slot, old.Priority)
+	}
+	if err != nil {
+		return err
 	}
 	if r.keeps(s) {
-		return slot, r.supersede(ctx, h, s)
+		return r.supersede(ctx, h, s)
 	}
-	return slot, volume.Withdraw(ctx, h, s.Keyslot)
+	return volume.Withdraw(ctx, h, s.Keyslot)
 }
 
 // keeps tells whether the old keyslot stays for this boot. One that was made in
@@ -347,7 +372,7 @@ func (r *Refresher) supersede(ctx context.Context, h *luks2.Header, s RefreshSte
 		record = *s.parsed.Record
 	}
 	if record.Superseded = BootID(r.Root); record.Superseded == "" {
-		return nil // no boot to tell from others; the next refresh finds two for one
+		return h.Commit(ctx) // no boot to tell from others; the next refresh finds two for one
 	}
 	text, err := luks2.SetMember(s.token.JSON, recordMember, record.marshal())
 	if err == nil {
