@@ -84,19 +84,22 @@ func (r *Refresher) Plan(ctx context.Context, h *luks2.Header) ([]RefreshStep, e
 }
 
 // heir tells whether there is a keyslot that has taken the place of this one, and
-// whether such a one unlocks now: one that asks for the same, whatever the values.
-// PINs are different people's where the names are.
+// whether such a one unlocks now.
 func (s *RefreshStep) heir(steps []RefreshStep) (there, opens bool) {
 	for i := range steps {
-		o := &steps[i]
-		if s.parsed == nil || o.parsed == nil || o.superseded() != "" || s.superseded() == "" || s.parsed.PIN && s.name != o.name {
-			continue
-		}
-		if sameTerms(s.parsed, o.parsed) {
+		if o := &steps[i]; s.inheritedBy(o) {
 			there, opens = true, opens || o.Opens
 		}
 	}
 	return there, opens
+}
+
+// inheritedBy tells whether another keyslot has taken the place of this one: one
+// that asks for the same, whatever the values. PINs are different people's where
+// the names are.
+func (s *RefreshStep) inheritedBy(o *RefreshStep) bool {
+	return s.superseded() != "" && o.parsed != nil && o.superseded() == "" && sameTerms(s.parsed, o.parsed) &&
+		(!s.parsed.PIN || s.name == o.name)
 }
 
 func sameTerms(a, b *Token) bool {
@@ -224,7 +227,9 @@ func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Byte
 		case Renew:
 			slot, err = r.renew(ctx, h, key, s, ask)
 		case Remove:
-			err = volume.Withdraw(ctx, h, s.Keyslot)
+			if err = proven(h, s, steps); err == nil {
+				err = volume.Withdraw(ctx, h, s.Keyslot)
+			}
 		default:
 			continue
 		}
@@ -236,6 +241,43 @@ func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Byte
 		}
 	}
 	return nil
+}
+
+// proven notes that the boot has come that a kept keyslot's successors were made
+// for.
+func proven(h *luks2.Header, kept RefreshStep, steps []RefreshStep) error {
+	for i := range steps {
+		s := &steps[i]
+		if !s.Opens || !kept.inheritedBy(s) {
+			continue
+		}
+		t, err := h.Token(s.token.ID)
+		if err != nil || !slices.Equal(t.Keyslots, []int{s.Keyslot}) {
+			continue // it has gone by now
+		}
+		p, err := ParseToken(t.JSON)
+		if err != nil || p.Record == nil || p.Record.Pending == "" {
+			continue
+		}
+		p.Record.Pending = ""
+		if err := setRecord(h, t, p.Record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setRecord replaces the record of a token.
+func setRecord(h *luks2.Header, t luks2.Token, r *Record) error {
+	member := r.marshal()
+	if member == nil {
+		member = []byte("{}")
+	}
+	text, err := luks2.SetMember(t.JSON, recordMember, member)
+	if err != nil {
+		return err
+	}
+	return h.SetToken(t.ID, text)
 }
 
 // renew adds the new keyslot and then retires the old one.
@@ -295,12 +337,11 @@ func (r *Refresher) retire(ctx context.Context, h *luks2.Header, s RefreshStep, 
 	return volume.Withdraw(ctx, h, s.Keyslot)
 }
 
-// keeps tells whether the old keyslot stays for this boot. One that was made in
-// it for a boot that will not come is of no use.
+// keeps tells whether the old keyslot stays for this boot. One that was made for
+// a boot that will not come is of no use.
 func (r *Refresher) keeps(s RefreshStep) bool {
-	record := s.parsed.Record
-	useless := record != nil && record.Pending != "" && record.Pending == BootID(r.Root) && !s.Opens
-	return (r.KeepPrevious || len(r.Values) > 0) && !useless
+	pending := s.parsed.Record != nil && s.parsed.Record.Pending != ""
+	return (r.KeepPrevious || len(r.Values) > 0) && (s.Opens || !pending)
 }
 
 // again returns what makes the keyslot once more.
@@ -374,11 +415,7 @@ func (r *Refresher) supersede(ctx context.Context, h *luks2.Header, s RefreshSte
 	if record.Superseded = BootID(r.Root); record.Superseded == "" {
 		return h.Commit(ctx) // no boot to tell from others; the next refresh finds two for one
 	}
-	text, err := luks2.SetMember(s.token.JSON, recordMember, record.marshal())
-	if err == nil {
-		err = h.SetToken(s.token.ID, text)
-	}
-	if err != nil {
+	if err := setRecord(h, s.token, &record); err != nil {
 		return err
 	}
 	return h.Commit(ctx)
