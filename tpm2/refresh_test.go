@@ -483,13 +483,18 @@ func TestRefreshPredicts(t *testing.T) {
 		// It comes as predicted.
 		m.boot("b")
 		m.state("three")
-		m.want(m.refresher(), "a:remove b:leave a:leave", "b* a*+p")
-		m.want(m.refresher(), "b:leave a:leave", "b* a*+p")
+		m.want(m.refresher(), "a:remove b:leave a:leave", "b* a*+")
+		m.want(m.refresher(), "b:leave a:leave", "b* a*+")
 		// And the next update: the one that opens now stays until then.
-		m.want(update("four"), "b:leave a:renew", "b* a*+ps a+p", pin)
+		m.want(update("four"), "b:leave a:renew", "b* a*+s a+p", pin)
 		m.boot("c")
 		m.state("four")
-		m.want(m.refresher(), "b:leave a:remove a:leave", "b* a*+p")
+		m.want(m.refresher(), "b:leave a:remove a:leave", "b* a*+")
+		// It is a keyslot like any other now, which can be kept.
+		m.state("five")
+		r := m.refresher()
+		r.KeepPrevious = true
+		m.want(r, "b:leave a:renew", "b* a+s a*+", pin)
 	}
 }
 
@@ -528,6 +533,27 @@ func TestRefreshPredictsWrong(t *testing.T) {
 				t.Errorf("PIN %q, %s: left are %s", pin, state, got)
 			}
 		}
+	}
+}
+
+// TestRefreshPredictsInVain predicts boot after boot what never comes: keyslots
+// do not pile up.
+func TestRefreshPredictsInVain(t *testing.T) {
+	t.Parallel()
+	for _, pin := range []string{"", "1111"} {
+		m := newMachine(t, startB(t))
+		m.enroll(pcr16(t), "a", pin)
+		for _, boot := range []string{"b", "c", "d", "e"} {
+			m.boot(boot)
+			r := m.refresher()
+			r.Values = []PCR{stateValue("not " + boot)}
+			if plan, err := m.refresh(r, pin); err != nil || m.slots() != "a*s ap" {
+				t.Errorf("PIN %q, boot %s: %s, %v, %s", pin, boot, plan, err, m.slots())
+			}
+		}
+		m.boot("f")
+		m.want(m.refresher(), "a:leave a:renew", "a* a*s", pin)
+		m.want(m.refresher(), "a:remove a:leave", "a*")
 	}
 }
 
