@@ -349,6 +349,9 @@ func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
 	t := s.parsed
 	e := &Enroller{Open: r.Key.Open, PublicKey: t.PublicKey, SignedPCRs: slices.Clone(t.SignedPCRs), PolicyRef: t.PolicyRef,
 		PIN: t.PIN, PINCost: t.Argon2, Unbound: true, Question: r.Question, Root: r.Root}
+	if signed := s.report.Signed; signed != nil && signed.Found && len(r.Values) == 0 {
+		e.Signatures = r.Key.Signatures // so that it is unsealed before the old one goes
+	}
 	bankName := t.Bank
 	if s.report.blockedBy(ErrBank) {
 		bankName = ""
