@@ -244,11 +244,12 @@ func TestExplainBank(t *testing.T) {
 // withoutBank is the TPM without PCRs of SHA-256.
 func withoutBank(tpm *tpm2test.Software) Device {
 	none := append(put16(put32(nil, 1), algSHA256), 3, 0, 0, 0)
+	banks := append(put16(append(put16(put32(nil, 2), algSHA256), 3, 0, 0, 0), algSHA1), 3, 0xff, 0xff, 0xff)
 	return tpm2test.Func(func(command []byte) ([]byte, error) {
 		var body []byte
 		switch {
 		case tpm2test.Code(command) == ccGetCapability && command[13] == capPCRs:
-			body = append(put32([]byte{0}, capPCRs), none...)
+			body = append(put32([]byte{0}, capPCRs), banks...)
 		case tpm2test.Code(command) == ccPCRRead && bytes.Equal(command[14:16], put16(nil, algSHA256)):
 			body = put32(append(put32(nil, 1), none...), 0)
 		default:

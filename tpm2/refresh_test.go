@@ -605,3 +605,43 @@ func TestRefreshPCRLock(t *testing.T) {
 	m.tpm.Event(1, "x") // the policy's business, not ours
 	m.want(m.refresher(), "a:skip", "a")
 }
+
+// TestRefreshBank has a TPM that no longer keeps PCRs in the bank of the token.
+func TestRefreshBank(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, startB(t))
+	m.enroll(Enroller{PCRs: pcrList(t, "7")}, "a", "")
+	dev := withoutBank(m.tpm)
+	m.k.Open = func(context.Context) (Device, error) { return dev, nil }
+	m.want(m.refresher(), "a:renew", "a*")
+	if tok, err := ParseToken(m.header().Tokens()[0].JSON); err != nil || tok.Bank != "sha1" {
+		t.Errorf("%+v, %v", tok, err)
+	}
+	m.want(m.refresher(), "a:leave", "a*")
+}
+
+// TestRefreshProves unseals what was sealed anew before the old keyslot goes,
+// with a signed policy too.
+func TestRefreshProves(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, startB(t))
+	m.enroll(Enroller{PCRs: pcrList(t, "16"), PublicKey: vector(t, "pcr-signing-pub.pem"), SignedPCRs: []int{11}}, "a", "")
+	m.state("two")
+	broken := true
+	m.k.Open = opener(tpm2test.Func(func(command []byte) ([]byte, error) {
+		if tpm2test.Code(command) == ccUnseal && broken {
+			return tpm2test.Refusal(0x101), nil
+		}
+		return m.tpm.Send(command)
+	}))
+	if plan, err := m.refresh(m.refresher()); plan != "a:renew" || !errors.Is(err, rcError{ccUnseal, 0x101}) {
+		t.Errorf("%s, %v", plan, err)
+	}
+	broken = false
+	m.state("one")
+	if got := m.slots(); got != "a*" {
+		t.Errorf("after it was not proven: %s", got)
+	}
+	m.state("two")
+	m.want(m.refresher(), "a:renew", "a*")
+}
