@@ -261,7 +261,7 @@ func TestAltered(t *testing.T) {
 			}
 			failed := 0
 			for n := range tap.Codes() {
-				for change := range 24 {
+				for change := range 14 {
 					at := 0
 					err := c.do(tpm2test.Func(func(command []byte) ([]byte, error) {
 						response, err := tpm.Send(command)

@@ -125,7 +125,11 @@ func TestRefreshDies(t *testing.T) {
 			}
 			image := storeBytes(t, m.store)
 			seen := map[[sha256.Size]byte]bool{}
-			for at := 0; ; at++ {
+			step := 1
+			if c.pin != "" {
+				step = 6 // deriving from PINs takes long
+			}
+			for at := 0; ; at += step {
 				d := newDying(image, at)
 				m.store = d
 				r := m.refresher()
@@ -147,12 +151,12 @@ func TestRefreshDies(t *testing.T) {
 					}
 					again := slices.Clone(after)
 					m.store = luks2.NewMemory(after)
-					m.state("one")
-					one := strings.Contains(m.slots(), "*")
-					m.state("two")
-					two := strings.Contains(m.slots(), "*")
-					if !one && (c.one || !two) || !two && c.two {
-						t.Errorf("event %d, %s: it opens in the old state: %v, in the new one: %v", at, how, one, two)
+					opens := func(state string) bool {
+						m.state(state)
+						return strings.Contains(m.slots(), "*")
+					}
+					if c.one && !opens("one") || c.two && !opens("two") || !c.one && !c.two && !opens("one") && !opens("two") {
+						t.Errorf("event %d, %s: %s does not open in the state in which it has to", at, how, m.slots())
 					}
 					m.state(state)
 					r := m.refresher()
@@ -162,12 +166,13 @@ func TestRefreshDies(t *testing.T) {
 					}
 					m.clean()
 					// As it does where the machine goes back to the old state.
-					m.store = luks2.NewMemory(again)
-					m.state("one")
-					if plan, err := m.refresh(m.refresher(), c.pin); err != nil || !strings.Contains(m.slots(), "a*") {
-						t.Errorf("event %d, %s: a refresh in the old state: %s, %v, %s", at, how, plan, err, m.slots())
+					if c.name == "plain" || c.name == "removing" {
+						m.store = luks2.NewMemory(again)
+						m.state("one")
+						if plan, err := m.refresh(m.refresher()); err != nil || !strings.Contains(m.slots(), "a*") {
+							t.Errorf("event %d, %s: a refresh in the old state: %s, %v, %s", at, how, plan, err, m.slots())
+						}
 					}
-					m.clean()
 					m.state(state)
 					if t.Failed() {
 						return

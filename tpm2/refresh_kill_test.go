@@ -94,7 +94,7 @@ func TestRefreshKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	kills := 0
-	for start := time.Now(); kills < 3 || kills < 30 && time.Since(start) < 4*time.Second; kills++ {
+	for start := time.Now(); kills < 3 || kills < 15 && time.Since(start) < 4*time.Second; kills++ {
 		killOne(t, m.root)
 		flushAll(t, m.tpm)
 		if got := m.slots(); !strings.Contains(got, "a*") || strings.Count(got, "a") > 3 {
