@@ -102,7 +102,7 @@ func TestExamineOwner(t *testing.T) {
 	for _, e := range []*Enroller{{PCRs: pcrList(t, "7")}, {PIN: true}} {
 		e.Open = opener(tpm)
 		pass, text, err := e.Enroll(t.Context(), &asker{answers: []string{"1111"}})
-		if err == nil || pass != nil || text != nil || !strings.Contains(err.Error(), "the owner hierarchy has a password") ||
+		if err == nil || pass != nil || text != nil || !errors.Is(err, ErrOwnerAuth) ||
 			!strings.Contains(err.Error(), "storage key") {
 			t.Errorf("enrolling: %v", err)
 		}
