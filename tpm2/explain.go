@@ -156,12 +156,14 @@ func (x *explainer) explain(ctx context.Context) error {
 	return x.attempt(ctx)
 }
 
-// parent sees whether this is the TPM that sealed. For a token that records no
-// parent, only an attempt tells.
+// parent sees whether this is the TPM that sealed.
 func (x *explainer) parent(ctx context.Context) error {
 	handle, p, err := x.t.parent()
-	if err != nil || p == nil {
+	if err != nil {
 		return err
+	}
+	if p == nil {
+		return x.legacyParent(ctx)
 	}
 	public, err := x.c.readPublic(ctx, handle)
 	switch {
@@ -173,6 +175,23 @@ func (x *explainer) parent(ctx context.Context) error {
 		x.r.block(ErrOtherTPM)
 	}
 	return nil
+}
+
+// legacyParent tells by loading an object, which takes no policy, whether the
+// parent that this TPM makes is the one that it was sealed under.
+func (x *explainer) legacyParent(ctx context.Context) error {
+	handle, _, err := x.c.createPrimary(ctx, template(x.t.legacyAlg(), attrsLegacy))
+	if err != nil {
+		return err
+	}
+	o, err := (&unsealer{c: x.c, t: x.t}).load(ctx, handle, 0)
+	if err == nil {
+		err = x.c.flush(ctx, o.handle)
+	} else if codeOf(err) != 0 && ctx.Err() == nil {
+		x.r.block(fmt.Errorf("%w: %w", ErrOtherTPM, err))
+		err = nil
+	}
+	return errors.Join(err, x.c.flush(ctx, handle))
 }
 
 func (x *explainer) pickBank(ctx context.Context) error {

@@ -399,3 +399,28 @@ func writeNV(t *testing.T, tpm *tpm2test.Software, index uint32, data ...[]byte)
 	t.Helper()
 	onNV(t, tpm, 0x137, put16(putSized(nil, data...), 0), handleOwner, index)
 }
+
+// TestExplainLegacyOther tells another TPM from another state where the token
+// records no parent.
+func TestExplainLegacyOther(t *testing.T) {
+	t.Parallel()
+	text := sampleText(t, "v252", "4") // PCRs, no parent recorded
+	if tok, err := ParseToken(text); err != nil || tok.SRK != nil || len(tok.PCRs) == 0 {
+		t.Fatalf("%+v, %v", tok, err)
+	}
+	own, other := startA(t), tpm2test.Start(t, "")
+	own.Event(7, "another state")
+	for _, c := range []struct {
+		name string
+		tpm  *tpm2test.Software
+		want bool // another TPM
+	}{{"its own", own, false}, {"another", other, true}} {
+		r, err := keyFor(c.tpm).Explain(t.Context(), text, ExplainOptions{})
+		if err != nil || r.blockedBy(ErrOtherTPM) != c.want || !r.blockedBy(ErrPolicy) {
+			t.Errorf("%s: %v, %+v", c.name, err, r)
+		}
+		if left := c.tpm.Loaded(); len(left) > 0 {
+			t.Errorf("%s: %x are left in the TPM", c.name, left)
+		}
+	}
+}

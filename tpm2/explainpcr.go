@@ -109,9 +109,13 @@ func (x *explainer) recorded() map[int][]byte {
 	return values
 }
 
+// maxGuesses bounds how many combinations are tried; each takes microseconds.
+const maxGuesses = 50000
+
 // guess looks for values that the PCRs have had since the machine started, one
 // PCR or two of them other than now.
 func (x *explainer) guess(now map[int][]byte) map[int][]byte {
+	left := maxGuesses
 	candidates := map[int][][]byte{}
 	for _, n := range x.t.PCRs {
 		candidates[n] = append(x.earlier(n), make([]byte, x.bank.size))
@@ -124,6 +128,9 @@ func (x *explainer) guess(now map[int][]byte) map[int][]byte {
 			}
 			for _, b := range x.t.PCRs[i+1:] {
 				for _, vb := range candidates[b] {
+					if left--; left == 0 {
+						return nil
+					}
 					if two := with(one, b, vb); x.comesTo(two) {
 						return two
 					}

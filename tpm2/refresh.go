@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockport/lockport/luks2"
@@ -24,7 +25,7 @@ type Refresher struct {
 	KeepPrevious bool
 	ReplaceTPM   bool // also what another TPM sealed
 	Root         string
-	Question     volume.Question // how a PIN is asked for again
+	Question     volume.Question // how a PIN is asked for again; %s in its texts becomes the keyslot
 	Now          time.Time       // when the new keyslots are made
 }
 
@@ -171,9 +172,13 @@ func (r *Refresher) decide(s *RefreshStep, boot string, heir, opens bool) {
 		}
 	case record.Pending != "" && record.Pending == boot && len(r.Values) == 0:
 		s.Action, s.Reason = Leave, ErrPending
+	case r.kernelPCR(s) >= 0:
+		s.Reason = fmt.Errorf("PCR %d: %w", r.kernelPCR(s), ErrKernelPCR)
 	case s.report.stale || s.report.blockedBy(ErrBank) || r.otherLock(s.report):
-		s.Action, s.Reason = Renew, errors.Join(s.report.Blocks...)
-		r.refuseKernelPCRs(s)
+		s.Reason = errors.Join(s.report.Blocks...)
+		if !s.report.blockedBy(ErrLockout) { // a new PIN could not be proven
+			s.Action = Renew
+		}
 	case s.report.Unlocks() || s.report.onlyLocked():
 		s.Action = Leave
 	default:
@@ -191,15 +196,17 @@ func (r *Report) onlyLocked() bool {
 	return !slices.ContainsFunc(r.Blocks, func(err error) bool { return !errors.Is(err, ErrLockout) })
 }
 
-// refuseKernelPCRs skips a keyslot that a predicted PCR 11 alone would not mend.
-func (r *Refresher) refuseKernelPCRs(s *RefreshStep) {
-	const kernelPCR = 11
+// kernelPCR returns a PCR that a predicted kernel image changes too and that has
+// no value, -1 for none.
+func (r *Refresher) kernelPCR(s *RefreshStep) int {
+	const kernelBoot = 11
 	given := func(n int) bool { return slices.ContainsFunc(r.Values, func(p PCR) bool { return p.Index == n }) }
 	for _, n := range []int{4, 9} {
-		if given(kernelPCR) && slices.Contains(s.parsed.PCRs, n) && !given(n) {
-			s.Action, s.Reason = Skip, fmt.Errorf("PCR %d: %w", n, ErrKernelPCR)
+		if given(kernelBoot) && slices.Contains(s.parsed.PCRs, n) && !given(n) {
+			return n
 		}
 	}
+	return -1
 }
 
 // lockFile returns the pcrlock policy of the machine, "" for none.
@@ -344,7 +351,7 @@ func (r *Refresher) keeps(s RefreshStep) bool {
 func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
 	t := s.parsed
 	e := &Enroller{Open: r.Key.Open, PublicKey: t.PublicKey, SignedPCRs: slices.Clone(t.SignedPCRs), PolicyRef: t.PolicyRef,
-		PIN: t.PIN, PINCost: t.Argon2, Unbound: true, Question: r.Question, Root: r.Root}
+		PIN: t.PIN, PINCost: t.Argon2, Unbound: true, Question: s.question(r.Question), Root: r.Root}
 	if signed := s.report.Signed; signed != nil && signed.Found && len(r.Values) == 0 {
 		e.Signatures = r.Key.Signatures // so that it is unsealed before the old one goes
 	}
@@ -376,6 +383,17 @@ func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
 		}
 	}
 	return e
+}
+
+// question names the keyslot, as there may be several PINs to ask for.
+func (s *RefreshStep) question(q volume.Question) volume.Question {
+	which := fmt.Sprintf("keyslot %d", s.Keyslot)
+	if s.name != "" {
+		which += fmt.Sprintf(" (%s)", s.name)
+	}
+	q.Message = strings.Replace(q.Message, "%s", which, 1)
+	q.Confirm = strings.Replace(q.Confirm, "%s", which, 1)
+	return q
 }
 
 // bankName is that of the bound PCRs, "" for none.

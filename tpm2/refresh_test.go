@@ -275,8 +275,11 @@ func TestRefreshPIN(t *testing.T) {
 	m.state("three")
 	before := storeBytes(t, m.store)
 	plan, err := m.refresh(m.refresher(), "1111", "2222")
-	if plan != "anna:renew bert:renew" || !errors.Is(err, ErrLockout) {
+	if plan != "anna:skip bert:skip" || err != nil {
 		t.Errorf("%s, %v", plan, err)
+	}
+	if steps, err := m.refresher().Plan(t.Context(), m.header()); err != nil || !errors.Is(steps[0].Reason, ErrLockout) {
+		t.Errorf("%+v, %v", steps, err)
 	}
 	if !bytes.Equal(before, storeBytes(t, m.store)) {
 		t.Error("the volume was written though the TPM is locked")
@@ -566,17 +569,18 @@ func TestRefreshKernel(t *testing.T) {
 	m := newMachine(t, startB(t))
 	m.enroll(Enroller{PCRs: pcrList(t, "4+11")}, "stub", "")
 	m.enroll(Enroller{PCRs: pcrList(t, "11")}, "kernel", "")
+	m.enroll(Enroller{PCRs: pcrList(t, "9")}, "initrd", "") // opens now, and will not then
 	r := m.refresher()
 	value := bytes.Repeat([]byte{3}, 32)
 	r.Values = []PCR{{11, "sha256", value}}
 	steps, err := r.Plan(t.Context(), m.header())
 	if err != nil || steps[0].Action != Skip || !errors.Is(steps[0].Reason, ErrKernelPCR) || !strings.Contains(steps[0].Reason.Error(), "PCR 4") ||
-		steps[1].Action != Renew {
+		steps[1].Action != Renew || !errors.Is(steps[2].Reason, ErrKernelPCR) {
 		t.Errorf("%+v, %v", steps, err)
 	}
-	m.want(r, "stub:skip kernel:renew", "stub* kernel*s kernelp")
+	m.want(r, "stub:skip kernel:renew initrd:skip", "stub* kernel*s initrd* kernelp")
 	r.Values = append(r.Values, PCR{4, "sha256", value})
-	m.want(r, "stub:renew kernel:leave kernel:leave", "stub*s kernel*s kernelp stubp")
+	m.want(r, "stub:renew kernel:leave initrd:skip kernel:leave", "stub*s kernel*s initrd* kernelp stubp")
 }
 
 // TestRefreshUnnamedBoot has nothing that tells one boot from another.
