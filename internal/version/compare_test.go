@@ -2,6 +2,7 @@ package version
 
 import (
 	"cmp"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -52,7 +53,10 @@ func TestCompareAsSystemd(t *testing.T) {
 	t.Parallel()
 	path, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip("systemd-analyze is not installed")
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
 	}
 	words := []string{"", "0", "00", "a", "~", "~~", "1", "1.", "1.0", "1.a", "1.0a", "1-0", "1-a", "1^", "1~a", "1_2", "A", "1..2"}
 	for _, a := range words {
