@@ -234,32 +234,3 @@ func TestDiskThatEndsEarly(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
-
-func FuzzTable(f *testing.F) {
-	for _, sector := range sectorSizes {
-		f.Add([]byte(write(f, sample(f, sector))))
-	}
-	f.Add([]byte(mbrDisk(entry(0x80, 0x83, 8, 8), entry(0, 0xea, 32, 32))))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := ram(b).read()
-		if err != nil {
-			if got != nil {
-				t.Error("a table comes with an error")
-			}
-			return
-		}
-		end := int64(0)
-		for _, p := range slices.SortedFunc(slices.Values(got.Partitions), func(a, b Partition) int { return int(a.Offset - b.Offset) }) {
-			if p.Offset < end || p.Size <= 0 || p.end() > int64(len(b)) {
-				t.Errorf("%+v on a disk of %d bytes", p, len(b))
-			}
-			end = p.end()
-		}
-		for _, v := range []*Verity{nil, {}, {Of: Usr}, {Hash: make([]byte, 32)}} {
-			c, err := got.Choose(Wanted{Architecture: "x86-64", Verity: v})
-			if err == nil && c.Protected != "" && c.Partitions[c.Protected].Writable {
-				t.Error("what is verified can be written to")
-			}
-		}
-	})
-}
