@@ -59,14 +59,14 @@ func (s *Superblock) layout() (layout, error) {
 		return layout{}, fmt.Errorf("a salt of %d bytes", len(s.Salt))
 	case s.DataBlocks == 0:
 		return layout{}, errors.New("no data blocks")
-	case s.DataBlocks > uint64(maxDevice/s.DataBlockSize):
+	case s.DataBlocks > maxDevice/uint64(s.DataBlockSize):
 		return layout{}, fmt.Errorf("%d data blocks of %d bytes", s.DataBlocks, s.DataBlockSize)
 	}
 	l.digest = l.newHash().Size()
 	l.slot = 1 << bits.Len(uint(l.digest-1))
 	l.perBlock = uint64(s.HashBlockSize / l.slot)
 	l.place(s.DataBlocks)
-	if l.blocks > uint64(maxDevice/s.HashBlockSize) {
+	if l.blocks > maxDevice/uint64(s.HashBlockSize) {
 		return layout{}, fmt.Errorf("%d hash blocks of %d bytes", l.blocks, s.HashBlockSize)
 	}
 	return l, nil
