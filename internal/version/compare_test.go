@@ -59,8 +59,8 @@ func TestCompareAsSystemd(t *testing.T) {
 		t.Skip(err)
 	}
 	words := []string{"", "0", "00", "a", "~", "~~", "1", "1.", "1.0", "1.a", "1.0a", "1-0", "1-a", "1^", "1~a", "1_2", "A", "1..2"}
-	for _, a := range words {
-		for _, b := range words {
+	for i, a := range words {
+		for _, b := range words[i:] {
 			out, _ := exec.Command(path, "compare-versions", a, b).Output() // the exit code tells the order too
 			sign := map[int]string{-1: "<", 0: "==", 1: ">"}[Compare(a, b)]
 			if !strings.Contains(string(out), " "+sign+" ") {
