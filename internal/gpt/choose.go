@@ -80,7 +80,10 @@ func (t *Table) Choose(w Wanted) (*Choice, error) {
 	if !c.has(Root) && !c.has(Usr) {
 		return nil, ErrNoRoot
 	}
-	return c, c.protect(w.Verity)
+	if err := c.protect(w.Verity); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func (c *Choice) has(d Designator) bool { _, ok := c.Partitions[d]; return ok }

@@ -95,6 +95,9 @@ func TestChoose(t *testing.T) {
 		if !errors.Is(err, c.err) || err != nil && c.err == nil {
 			t.Errorf("%s: %v, not %v", name, err, c.err)
 		}
+		if err != nil && got != nil {
+			t.Errorf("%s: a choice comes with an error", name)
+		}
 		if err == nil && got.text() != c.got {
 			t.Errorf("%s: %s, not %s", name, got.text(), c.got)
 		}

@@ -49,7 +49,10 @@ func Build(ctx context.Context, data io.ReaderAt, out io.WriterAt, s *Superblock
 	}
 	first := make([]byte, s.HashBlockSize)
 	copy(first, super)
-	return b.root, b.write(first, 0)
+	if err := b.write(first, 0); err != nil {
+		return nil, err
+	}
+	return b.root, nil
 }
 
 // A hasher makes the digests of some data blocks.

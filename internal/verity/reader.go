@@ -69,7 +69,10 @@ func NewReader(data, tree io.ReaderAt, root []byte) (*Reader, error) {
 	r := &Reader{data: data, tree: tree, super: s, layout: l, root: slices.Clone(root)}
 	r.cache = newCache(max(cacheBytes/s.HashBlockSize, 2*(len(l.starts)+1)))
 	r.workers.New = func() any { return &worker{r: r, digester: l.digester(s.Salt)} }
-	return r, r.checkTop()
+	if err := r.checkTop(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *Reader) checkTop() error {
