@@ -95,8 +95,7 @@ func (k *Key) Explain(ctx context.Context, token json.RawMessage, o ExplainOptio
 	dev, err := k.Open(ctx)
 	if err != nil {
 		r.block(err)
-		r.withoutTPM()
-		return r, nil
+		return r, (&explainer{key: k, r: r, t: t, o: o}).withoutTPM()
 	}
 	x := &explainer{key: k, r: r, t: t, c: &conn{dev}, o: o}
 	err = x.explain(ctx)
@@ -109,14 +108,21 @@ func (k *Key) Explain(ctx context.Context, token json.RawMessage, o ExplainOptio
 func (r *Report) block(err error) { r.Blocks = append(r.Blocks, err) }
 
 // withoutTPM lists what is bound to.
-func (r *Report) withoutTPM() {
-	for _, n := range r.Token.PCRs {
-		p := PCRReport{Index: n, Bank: r.Token.Bank}
-		if r.Token.Record != nil {
-			p.Enrolled = r.Token.Record.PCRs[n].Value
-		}
-		r.PCRs = append(r.PCRs, p)
+func (x *explainer) withoutTPM() error {
+	var err error
+	if x.signer, err = x.t.signerNames(); err != nil {
+		return err
 	}
+	var enrolled map[int][]byte
+	if x.bank, err = bankByName(x.t.Bank); err == nil {
+		if values := x.recorded(); values != nil && x.comesTo(values) {
+			enrolled = values
+		}
+	}
+	for _, n := range x.t.PCRs {
+		x.r.PCRs = append(x.r.PCRs, PCRReport{Index: n, Bank: x.t.Bank, Enrolled: enrolled[n]})
+	}
+	return nil
 }
 
 // explainer makes one report.
@@ -167,7 +173,7 @@ func (x *explainer) parent(ctx context.Context) error {
 	}
 	public, err := x.c.readPublic(ctx, handle)
 	switch {
-	case codeOf(err) == rcHandle:
+	case absent(err):
 		x.r.block(fmt.Errorf("%w: it has no key %#x", ErrOtherTPM, handle))
 	case err != nil:
 		return err
@@ -255,6 +261,23 @@ func valueOf(given []PCR, b bank, pcr int) []byte {
 	return nil
 }
 
+// signerNames returns the names that the key which signs PCR policies may have, nil
+// if none does; see unsealer.otherExponent.
+func (t *Token) signerNames() ([][]byte, error) {
+	if len(t.SignedPCRs) == 0 {
+		return nil, nil
+	}
+	key, err := t.signer()
+	if err != nil {
+		return nil, err
+	}
+	names := [][]byte{objectName(signerPublic(key, uint32(key.E)))}
+	if key.E == defaultExponent {
+		names = append(names, objectName(signerPublic(key, 0)))
+	}
+	return names, nil
+}
+
 // signed looks for a signature of what the PCRs hold.
 func (x *explainer) signed(ctx context.Context) error {
 	if len(x.t.SignedPCRs) == 0 {
@@ -264,9 +287,8 @@ func (x *explainer) signed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x.signer = [][]byte{objectName(signerPublic(key, uint32(key.E)))}
-	if key.E == defaultExponent {
-		x.signer = append(x.signer, objectName(signerPublic(key, 0)))
+	if x.signer, err = x.t.signerNames(); err != nil {
+		return err
 	}
 	s := &SignedReport{Key: hex.EncodeToString(fingerprint(key))}
 	x.r.Signed = s

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/tpm2/eventlog"
 	"github.com/lockport/lockport/tpm2/tpm2test"
 )
@@ -226,6 +227,67 @@ func TestExplainElsewhere(t *testing.T) {
 	broken := tpm2test.Func(func([]byte) ([]byte, error) { return nil, errors.New("cable") })
 	if r, err := keyFor(broken).Explain(t.Context(), sampleText(t, "v257", "3"), ExplainOptions{}); err == nil || r != nil {
 		t.Errorf("a TPM that does not speak: %+v, %v", r, err)
+	}
+}
+
+// TestExplainForged has a record that nothing bears out: without a TPM it is not
+// shown either.
+func TestExplainForged(t *testing.T) {
+	t.Parallel()
+	tpm := tpm2test.Start(t, "")
+	root := t.TempDir()
+	_, text, err := (&Enroller{Open: opener(tpm), Root: root, PCRs: pcrList(t, "16")}).Enroll(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := keyFor(tpm)
+	k.Open = func(context.Context) (Device, error) { return nil, ErrNoTPM }
+	r, err := k.Explain(t.Context(), text, ExplainOptions{})
+	if err != nil || len(r.PCRs) != 1 || len(r.PCRs[0].Enrolled) != 32 {
+		t.Errorf("what was recorded: %+v, %v", r, err)
+	}
+	forged := (&Record{PCRs: map[int]RecordedPCR{16: {Value: bytes.Repeat([]byte{1}, 32)}}}).marshal()
+	if text, err = luks2.SetMember(text, recordMember, forged); err != nil {
+		t.Fatal(err)
+	}
+	r, err = k.Explain(t.Context(), text, ExplainOptions{})
+	if err != nil || len(r.PCRs) != 1 || r.PCRs[0].Enrolled != nil {
+		t.Errorf("what was forged: %+v, %v", r, err)
+	}
+}
+
+// TestExplainNoKey has tokens whose parent is at the handle of something else.
+func TestExplainNoKey(t *testing.T) {
+	t.Parallel()
+	tpm := tpm2test.Start(t, "")
+	pass, text, err := (&Enroller{Open: opener(tpm), Unbound: true}).Enroll(t.Context(), nil)
+	pass.Wipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := ParseToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(handle uint32) []byte {
+		text, err := luks2.SetMember(text, "tpm2_srk", append(put32(nil, handle), token.SRK[4:]...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for _, handle := range []uint32{0x80000001, 0x81000009} {
+		if r := explained(t, tpm, keyFor(tpm), at(handle), ExplainOptions{}); !onlyBlock(r, ErrOtherTPM) {
+			t.Errorf("%#x: %v", handle, r.Blocks)
+		}
+		if _, err := keyFor(tpm).Unlock(t.Context(), at(handle), nil); !errors.Is(err, ErrOtherTPM) {
+			t.Errorf("%#x: %v", handle, err)
+		}
+	}
+	for _, handle := range []uint32{handleOwner, 0x01000001, 0x03000000, 0} {
+		if _, err := ParseToken(at(handle)); !errors.Is(err, luks2.ErrUnsupported) {
+			t.Errorf("%#x: %v", handle, err)
+		}
 	}
 }
 

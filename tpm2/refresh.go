@@ -25,7 +25,7 @@ type Refresher struct {
 	KeepPrevious bool
 	ReplaceTPM   bool // also what another TPM sealed
 	Root         string
-	Question     volume.Question // how a PIN is asked for again; %s in its texts becomes the keyslot
+	Question     volume.Question // how a PIN is asked for again; %s in it becomes the keyslot that it is for
 	Now          time.Time       // when the new keyslots are made
 }
 
@@ -57,6 +57,8 @@ type RefreshStep struct {
 var (
 	ErrPending    = errors.New("made for a later boot")
 	ErrSuperseded = errors.New("kept for this boot, another keyslot has taken its place")
+	// ErrShared: whoever removes the keyslot removes what others made of it.
+	ErrShared = errors.New("another token names this keyslot too")
 	// ErrKernelPCR: the value that a later boot brings is not given.
 	ErrKernelPCR = errors.New("this PCR changes with the kernel image too, and its value is not given")
 )
@@ -71,6 +73,9 @@ func (r *Refresher) Plan(ctx context.Context, h *luks2.Header) ([]RefreshStep, e
 		if err != nil {
 			return nil, fmt.Errorf("keyslot %d: %w", t.Keyslots[0], err)
 		}
+		if shared(h, t) {
+			step = RefreshStep{Keyslot: step.Keyslot, token: t, Reason: ErrShared}
+		}
 		if k, err := h.Keyslot(step.Keyslot); err == nil {
 			step.name = k.Note.Name
 		}
@@ -82,6 +87,11 @@ func (r *Refresher) Plan(ctx context.Context, h *luks2.Header) ([]RefreshStep, e
 		r.decide(&steps[i], boot, heir, opens)
 	}
 	return steps, nil
+}
+
+// shared tells whether another token names the keyslot too, which would go with it.
+func shared(h *luks2.Header, t luks2.Token) bool {
+	return slices.ContainsFunc(h.Tokens(), func(o luks2.Token) bool { return o.ID != t.ID && slices.Contains(o.Keyslots, t.Keyslots[0]) })
 }
 
 // heir tells whether there is a keyslot that has taken the place of this one, and
@@ -222,9 +232,12 @@ func (r *Refresher) lockFile() string {
 // Apply carries out a plan made for this very header with the volume key, which
 // stays the caller's. Each keyslot is added and proven before another goes. done
 // is told of each step that was taken and of the keyslot that took the place of
-// the old one, -1 for none; it may be nil.
+// the old one, -1 for none; it may be nil. Keyslots without a PIN come first, so that
+// they are done where nobody is there to type.
 func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Bytes, steps []RefreshStep, ask volume.Asker, done func(s RefreshStep, slot int)) error {
-	for _, s := range steps {
+	waits := func(s RefreshStep) bool { return s.Action == Renew && s.parsed.PIN }
+	for _, s := range slices.Concat(slices.DeleteFunc(slices.Clone(steps), waits),
+		slices.DeleteFunc(slices.Clone(steps), func(s RefreshStep) bool { return !waits(s) })) {
 		slot, err := -1, error(nil)
 		switch s.Action {
 		case Renew:
@@ -351,7 +364,10 @@ func (r *Refresher) keeps(s RefreshStep) bool {
 func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
 	t := s.parsed
 	e := &Enroller{Open: r.Key.Open, PublicKey: t.PublicKey, SignedPCRs: slices.Clone(t.SignedPCRs), PolicyRef: t.PolicyRef,
-		PIN: t.PIN, PINCost: t.Argon2, Unbound: true, Question: s.question(r.Question), Root: r.Root}
+		PIN: t.PIN, PINCost: t.Argon2, Unbound: true, Question: r.Question, Root: r.Root}
+	for _, text := range []*string{&e.Question.Message, &e.Question.Confirm} {
+		*text = strings.Replace(*text, "%s", s.title(), 1)
+	}
 	if signed := s.report.Signed; signed != nil && signed.Found && len(r.Values) == 0 {
 		e.Signatures = r.Key.Signatures // so that it is unsealed before the old one goes
 	}
@@ -383,17 +399,6 @@ func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
 		}
 	}
 	return e
-}
-
-// question names the keyslot, as there may be several PINs to ask for.
-func (s *RefreshStep) question(q volume.Question) volume.Question {
-	which := fmt.Sprintf("keyslot %d", s.Keyslot)
-	if s.name != "" {
-		which += fmt.Sprintf(" (%s)", s.name)
-	}
-	q.Message = strings.Replace(q.Message, "%s", which, 1)
-	q.Confirm = strings.Replace(q.Confirm, "%s", which, 1)
-	return q
 }
 
 // bankName is that of the bound PCRs, "" for none.
@@ -436,6 +441,14 @@ func (r *Refresher) supersede(ctx context.Context, h *luks2.Header, s RefreshSte
 		return err
 	}
 	return h.Commit(ctx)
+}
+
+// title names the keyslot to a person.
+func (s RefreshStep) title() string {
+	if s.name == "" {
+		return fmt.Sprintf("keyslot %d", s.Keyslot)
+	}
+	return fmt.Sprintf("keyslot %d (%s)", s.Keyslot, s.name)
 }
 
 // Changes tells whether the step writes anything.

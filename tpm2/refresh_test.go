@@ -320,6 +320,53 @@ func TestRefreshSkips(t *testing.T) {
 	m.want(m.refresher(), "signed:skip both:renew broken:skip", "signed broken both")
 }
 
+// TestRefreshShared has two tokens for one keyslot, which neither may take away.
+func TestRefreshShared(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, startB(t))
+	m.enroll(pcr16(t), "one", "")
+	m.enroll(Enroller{PCRs: pcrList(t, "16")}, "two", "")
+	h := m.header()
+	_, err := h.AddToken(h.Tokens()[0].JSON)
+	if err := errors.Join(err, h.Commit(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	m.state("two")
+	plan, err := m.refresh(m.refresher())
+	if err != nil || plan != sorted("one:skip one:skip two:renew") {
+		t.Errorf("%q, %v", plan, err)
+	}
+	if n := len(m.header().Tokens()); n != 3 {
+		t.Errorf("%d tokens are left", n)
+	}
+}
+
+// TestRefreshUnattended has nobody who would type the PIN of one keyslot: the others
+// are renewed all the same.
+func TestRefreshUnattended(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, startB(t))
+	m.enroll(pcr16(t), "Ada", "1111")
+	m.enroll(pcr16(t), "boot", "")
+	m.state("two")
+	h, r := m.header(), m.refresher()
+	r.Question = volume.Question{Message: "PIN of %s?", Confirm: "PIN of %s again?"}
+	steps, err := r.Plan(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := &asker{}
+	if err := r.Apply(t.Context(), h, m.key, steps, nobody, nil); !errors.Is(err, volume.ErrNoAnswer) {
+		t.Error(err)
+	}
+	if got := m.slots(); got != sorted("Ada boot*") {
+		t.Errorf("left are %q", got)
+	}
+	if len(nobody.asked) != 1 || nobody.asked[0].Message != "PIN of keyslot 1 (Ada)?" || nobody.asked[0].Confirm != "PIN of keyslot 1 (Ada) again?" {
+		t.Errorf("asked: %+v", nobody.asked)
+	}
+}
+
 // TestRefreshOtherTPM puts the volume into another machine.
 func TestRefreshOtherTPM(t *testing.T) {
 	t.Parallel()
