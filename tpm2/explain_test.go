@@ -236,10 +236,11 @@ func TestExplainForged(t *testing.T) {
 	t.Parallel()
 	tpm := tpm2test.Start(t, "")
 	root := t.TempDir()
-	_, text, err := (&Enroller{Open: opener(tpm), Root: root, PCRs: pcrList(t, "16")}).Enroll(t.Context(), nil)
+	pass, text, err := (&Enroller{Open: opener(tpm), Root: root, PCRs: pcrList(t, "16")}).Enroll(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	pass.Wipe()
 	k := keyFor(tpm)
 	k.Open = func(context.Context) (Device, error) { return nil, ErrNoTPM }
 	r, err := k.Explain(t.Context(), text, ExplainOptions{})
