@@ -22,6 +22,9 @@ type Record struct {
 	// one, Superseded the boot in which another keyslot took its place; see
 	// [BootID]. "" for neither.
 	Pending, Superseded string
+	// Proof is made with the volume key over what the token asks for, so that a
+	// refresh can tell its owner's terms from planted ones; nil for none.
+	Proof []byte
 }
 
 // RecordedPCR is one PCR as it was.
@@ -47,6 +50,7 @@ type recordText struct {
 	PCRs       map[string]recordedText `json:"pcrs,omitempty"`
 	Pending    string                  `json:"pending,omitempty"`
 	Superseded string                  `json:"superseded,omitempty"`
+	Proof      []byte                  `json:"proof,omitempty"`
 }
 
 type recordedText struct {
@@ -60,13 +64,13 @@ func readRecord(text json.RawMessage) *Record {
 	if len(text) > 2*maxRecord || json.Unmarshal(text, &in) != nil {
 		return nil
 	}
-	r := &Record{Pending: bootName(in.Pending), Superseded: bootName(in.Superseded)}
+	r := &Record{Pending: bootName(in.Pending), Superseded: bootName(in.Superseded), Proof: in.Proof}
 	for name, p := range in.PCRs {
 		n, err := strconv.ParseUint(name, 10, 8)
 		value, bad := hex.DecodeString(p.Value)
 		marks, worse := readMarks(p.Events)
 		if errors.Join(err, bad, worse) != nil || n > maxPCR {
-			return &Record{Pending: r.Pending, Superseded: r.Superseded}
+			return &Record{Pending: r.Pending, Superseded: r.Superseded, Proof: r.Proof}
 		}
 		if r.PCRs == nil {
 			r.PCRs = map[int]RecordedPCR{}
@@ -103,7 +107,7 @@ func (r *Record) marshal() json.RawMessage {
 		return nil
 	}
 	for _, detail := range []int{2, 1, 0} {
-		out := recordText{Pending: r.Pending, Superseded: r.Superseded}
+		out := recordText{Pending: r.Pending, Superseded: r.Superseded, Proof: r.Proof}
 		if detail > 0 && len(r.PCRs) > 0 {
 			out.PCRs = map[string]recordedText{}
 			for n, p := range r.PCRs {

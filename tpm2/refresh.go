@@ -24,9 +24,15 @@ type Refresher struct {
 	// of a later boot that is always done: nothing proves them before.
 	KeepPrevious bool
 	ReplaceTPM   bool // also what another TPM sealed
-	Root         string
-	Question     volume.Question // how a PIN is asked for again; %s in it becomes the keyslot that it is for
-	Now          time.Time       // when the new keyslots are made
+	// PCRLocks are the pcrlock policies that may be bound to. What unlocks may
+	// also be found where anybody can write.
+	PCRLocks []string
+	// Adopt takes over terms that are not proven, such as those of systemd's
+	// tokens. Whoever can write to the header can have written them.
+	Adopt    bool
+	Root     string
+	Question volume.Question // how a PIN is asked for again; %s in it becomes the keyslot that it is for
+	Now      time.Time       // when the new keyslots are made
 }
 
 // Action is what a refresh does with a keyslot.
@@ -198,7 +204,7 @@ func (r *Refresher) decide(s *RefreshStep, boot string, heir, opens bool) {
 
 // otherLock tells whether the pcrlock policy was made anew since the token was.
 func (r *Refresher) otherLock(report *Report) bool {
-	return report.Lock != nil && report.Lock.File == "" && r.lockFile() != ""
+	return report.Lock != nil && report.Lock.File == "" && r.lockFile("") != ""
 }
 
 // onlyLocked tells whether nothing but the lock against guessing is in the way.
@@ -219,28 +225,23 @@ func (r *Refresher) kernelPCR(s *RefreshStep) int {
 	return -1
 }
 
-// lockFile returns the pcrlock policy of the machine, "" for none.
-func (r *Refresher) lockFile() string {
-	for _, name := range r.Key.PCRLocks {
-		if _, err := readPCRLock(name); err == nil {
-			return name
-		}
-	}
-	return ""
-}
-
 // Apply carries out a plan made for this very header with the volume key, which
 // stays the caller's. Each keyslot is added and proven before another goes. done
 // is told of each step that was taken and of the keyslot that took the place of
 // the old one, -1 for none; it may be nil. Keyslots without a PIN come first, so that
 // they are done where nobody is there to type.
 func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Bytes, steps []RefreshStep, ask volume.Asker, done func(s RefreshStep, slot int)) error {
+	var refused []error
 	waits := func(s RefreshStep) bool { return s.Action == Renew && s.parsed.PIN }
 	for _, s := range slices.Concat(slices.DeleteFunc(slices.Clone(steps), waits),
 		slices.DeleteFunc(slices.Clone(steps), func(s RefreshStep) bool { return !waits(s) })) {
 		slot, err := -1, error(nil)
 		switch s.Action {
 		case Renew:
+			if !r.Adopt && !s.parsed.authentic(s.Keyslot, key) {
+				refused = append(refused, fmt.Errorf("keyslot %d (%s): %w", s.Keyslot, volume.Policy(s.token), ErrUnproven))
+				continue
+			}
 			slot, err = r.renew(ctx, h, key, s, ask)
 		case Remove:
 			if err = proven(h, s, steps); err == nil {
@@ -256,7 +257,7 @@ func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Byte
 			done(s, slot)
 		}
 	}
-	return nil
+	return errors.Join(refused...)
 }
 
 // proven notes that the boot has come that a kept keyslot's successors were made
@@ -303,6 +304,9 @@ func (r *Refresher) renew(ctx context.Context, h *luks2.Header, key *secret.Byte
 		return 0, err
 	}
 	e := r.again(s, h.Tokens())
+	if s.parsed.PCRLock && e.PCRLock == "" {
+		return 0, fmt.Errorf("%w: there is no pcrlock policy to bind to", ErrPolicy)
+	}
 	o := volume.EnrollOptions{Name: old.Note.Name, Created: r.Now}
 	added, err := volume.Enroll(ctx, h, key, e, ask, o)
 	var already *AlreadyEnrolled
@@ -389,9 +393,11 @@ func (r *Refresher) again(s RefreshStep, tokens []luks2.Token) *Enroller {
 		e.ParentHandle = handle
 	}
 	if t.PCRLock {
-		if e.PCRLock = r.lockFile(); s.report.Lock != nil && s.report.Lock.File != "" {
-			e.PCRLock = s.report.Lock.File
+		found := ""
+		if s.report.Lock != nil {
+			found = s.report.Lock.File
 		}
+		e.PCRLock = r.lockFile(found)
 	}
 	for _, other := range tokens {
 		if other.ID != s.token.ID && !superseded(other) {
@@ -453,3 +459,6 @@ func (s RefreshStep) title() string {
 
 // Changes tells whether the step writes anything.
 func (s RefreshStep) Changes() bool { return s.Action == Renew || s.Action == Remove }
+
+// Terms says in words what the keyslot is bound to.
+func (s RefreshStep) Terms() string { return volume.Policy(s.token) }

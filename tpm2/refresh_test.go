@@ -3,6 +3,7 @@ package tpm2
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -99,7 +100,7 @@ func (m *machine) enroll(e Enroller, name, pin string) int {
 }
 
 func (m *machine) refresher() *Refresher {
-	return &Refresher{Key: m.k, Keyslot: luks2.AnySlot, Root: m.root, Now: time.Unix(1e9, 0)}
+	return &Refresher{Key: m.k, Keyslot: luks2.AnySlot, PCRLocks: m.k.PCRLocks, Root: m.root, Now: time.Unix(1e9, 0)}
 }
 
 // refresh plans and applies, and returns what was planned: "a:renew b:leave".
@@ -424,6 +425,16 @@ func TestRefreshOld(t *testing.T) {
 	if !slices.Equal(renewed, bound) || len(bound) == 0 {
 		t.Errorf("%d are bound anew, want %d", renewed, bound)
 	}
+	// systemd has not proven what they are bound to.
+	if _, err := m.refresh(m.refresher(), "246810", "1357"); !errors.Is(err, ErrUnproven) {
+		t.Error(err)
+	}
+	adopt := m.refresher()
+	adopt.Adopt = true
+	if _, err := m.refresh(adopt, "246810", "1357"); err != nil {
+		t.Fatal(err)
+	}
+	m.tpm.Event(7, "once more") // now it is known
 	if _, err := m.refresh(m.refresher(), "246810", "1357"); err != nil {
 		t.Fatal(err)
 	}
@@ -696,6 +707,54 @@ func TestRefreshProves(t *testing.T) {
 	if got := m.slots(); got != "a*" {
 		t.Errorf("after it was not proven: %s", got)
 	}
+	m.state("two")
+	m.want(m.refresher(), "a:renew", "a*")
+}
+
+// TestRefreshPlanted has tokens that somebody has put into the header: bound to
+// less, or to signatures of their own, or over the passphrase's keyslot.
+func TestRefreshPlanted(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, startB(t))
+	m.enroll(pcr16(t), "a", "")
+	id, own := m.header().Tokens()[0].ID, m.header().Tokens()[0].JSON
+	set := func(text json.RawMessage) {
+		h := m.header()
+		if err := errors.Join(h.SetToken(id, text), h.Commit(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		members map[string]any
+	}{
+		{"another keyslot", map[string]any{"keyslots": []string{"0"}}},
+		{"another PCR", map[string]any{"tpm2-pcrs": []int{23}}},
+		{"another bank", map[string]any{"tpm2-pcr-bank": "sha1"}},
+		{"a signer", map[string]any{"tpm2_pubkey": vector(t, "pcr-signing-pub.pem"), "tpm2_pubkey_pcrs": []int{23}}},
+		{"no proof", map[string]any{"lockport": map[string]any{}}},
+		{"a proof of nothing", map[string]any{"lockport": map[string]any{"proof": make([]byte, 32)}}},
+	} {
+		text := own
+		var err error
+		for member, value := range c.members {
+			if text, err = luks2.SetMember(text, member, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text, err = luks2.SetMember(text, "tpm2-policy-hash", strings.Repeat("ab", 32)); err != nil {
+			t.Fatal(err)
+		}
+		set(text)
+		before := storeBytes(t, m.store)
+		if plan, err := m.refresh(m.refresher()); !errors.Is(err, ErrUnproven) || !strings.Contains(plan, "renew") {
+			t.Errorf("%s: %s, %v", c.name, plan, err)
+		}
+		if !bytes.Equal(before, storeBytes(t, m.store)) {
+			t.Errorf("%s: the volume was written", c.name)
+		}
+	}
+	set(own)
 	m.state("two")
 	m.want(m.refresher(), "a:renew", "a*")
 }

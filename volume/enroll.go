@@ -19,6 +19,12 @@ type Coster interface {
 	KDF(ctx context.Context) (luks2.KDF, error)
 }
 
+// Binder is an [Enroller] that adds to its token what only who has the volume key
+// can make, once the keyslot is known. The key stays the caller's.
+type Binder interface {
+	Bind(token json.RawMessage, keyslot int, key *secret.Bytes) (json.RawMessage, error)
+}
+
 // EnrollOptions is what a person wants to remember of a new keyslot.
 type EnrollOptions struct {
 	Name    string    // "" for none
@@ -53,7 +59,7 @@ func Enroll(ctx context.Context, h *luks2.Header, key *secret.Bytes, with Enroll
 	kind := KindOf(with)
 	slot := -1
 	if err == nil {
-		slot, err = add(ctx, h, key, pass, token, luks2.SlotOptions{ID: luks2.AnySlot, KDF: kdf,
+		slot, err = add(ctx, h, key, pass, token, with, luks2.SlotOptions{ID: luks2.AnySlot, KDF: kdf,
 			Note: luks2.Note{Name: o.Name, Created: o.Created, Method: "enrolled as " + string(kind)}})
 	}
 	if err == nil {
@@ -75,7 +81,7 @@ func KindOf(e Enroller) Kind {
 }
 
 // add writes slot and token.
-func add(ctx context.Context, h *luks2.Header, key, pass *secret.Bytes, token json.RawMessage, o luks2.SlotOptions) (int, error) {
+func add(ctx context.Context, h *luks2.Header, key, pass *secret.Bytes, token json.RawMessage, with Enroller, o luks2.SlotOptions) (int, error) {
 	slot, err := h.AddSlot(ctx, key, pass, o)
 	if err != nil {
 		return slot, err
@@ -83,6 +89,11 @@ func add(ctx context.Context, h *luks2.Header, key, pass *secret.Bytes, token js
 	if token != nil {
 		if token, err = luks2.SetMember(token, "keyslots", []string{strconv.Itoa(slot)}); err != nil {
 			return slot, err
+		}
+		if b, ok := with.(Binder); ok {
+			if token, err = b.Bind(token, slot, key); err != nil {
+				return slot, err
+			}
 		}
 		if _, err := h.AddToken(token); err != nil {
 			return slot, err

@@ -59,6 +59,14 @@ func (s *tpmStateFlags) key(a *app) *tpm2.Key {
 	return k
 }
 
+// trustedPCRLocks are the pcrlock policies that a keyslot may be bound to.
+func (s *tpmStateFlags) trustedPCRLocks() []string {
+	if s.pcrLock != "" {
+		return []string{s.pcrLock}
+	}
+	return tpm2.PCRLockFiles("/")
+}
+
 // values are those of another boot. The kernel image brings the signatures for it.
 func (s *tpmStateFlags) values(ctx context.Context, key *tpm2.Key) ([]tpm2.PCR, error) {
 	for _, p := range s.pcrs.list {

@@ -22,6 +22,7 @@ var advice = []struct {
 	text  string
 }{
 	{errNotBuilt, "use a passphrase, recovery key or key file, or systemd's own tool for this volume"},
+	{tpm2.ErrUnproven, "look with 'lockport explain DEVICE' what it is bound to; if that is your own doing, add --adopt"},
 	{errStale, "if that state is as it should be, 'lockport refresh DEVICE' binds the keyslot to it"},
 	{errNoTPMSlot, "'lockport enroll --tpm2-device=auto DEVICE' makes one"},
 	{tpm2.ErrKernelPCR, "give the value with --tpm2-pcrs=N:sha256=VALUE, or run 'lockport refresh DEVICE' after booting the new kernel"},

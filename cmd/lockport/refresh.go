@@ -18,6 +18,7 @@ type refreshOptions struct {
 	unlock     unlockFlags
 	keep       bool
 	replaceTPM bool
+	adopt      bool
 	dryRun     bool
 	backup     string
 	limits     luks2.Limits
@@ -40,7 +41,9 @@ until a refresh after it; --keep-previous does the same otherwise.
 
 The volume is unlocked by a TPM2 keyslot if one still opens, by what the options
 say, or by the passphrase from $PASSWORD, the credential cryptenroll.passphrase
-or a person. A keyslot that another TPM has sealed is left alone unless
+or a person. The header could hold a keyslot that somebody else has planted, bound to
+less; so only terms that were enrolled or adopted by lockport with the volume
+key are taken over, others with --adopt. A keyslot that another TPM has sealed is left alone unless
 --replace-tpm is given. The exit status is 0 if nothing is left to do and 1 if a
 keyslot could not be brought up to date.`,
 		Example: `  lockport refresh /dev/sda2
@@ -52,6 +55,7 @@ keyslot could not be brought up to date.`,
 	o.state.bind(f)
 	f.BoolVar(&o.keep, "keep-previous", false, "keep the keyslots of before for this boot; a refresh in a later one removes them")
 	f.BoolVar(&o.replaceTPM, "replace-tpm", false, "take over keyslots of another TPM: it was replaced or cleared")
+	f.BoolVar(&o.adopt, "adopt", false, "also keyslots whose terms are not proven, such as those that systemd enrolled:\nbe sure that they are yours and bound as explain says")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done")
 	f.StringVar(&o.backup, "header-backup-file", "", "back up the header to this new `FILE` first")
 	o.unlock.bind(f)
@@ -73,8 +77,9 @@ func (a *app) refresh(ctx context.Context, device string, o *refreshOptions) err
 		return err
 	}
 	defer f.Close()
-	r := &tpm2.Refresher{Key: key, Keyslot: o.state.slot, Values: values, KeepPrevious: o.keep, ReplaceTPM: o.replaceTPM,
-		Root: "/", Now: a.now(), Question: volume.Question{Message: "Please enter TPM2 PIN of the new %s for disk " + device + ":",
+	r := &tpm2.Refresher{Key: key, Keyslot: o.state.slot, Values: values, KeepPrevious: o.keep, ReplaceTPM: o.replaceTPM, Adopt: o.adopt,
+		PCRLocks: o.state.trustedPCRLocks(),
+		Root:     "/", Now: a.now(), Question: volume.Question{Message: "Please enter TPM2 PIN of the new %s for disk " + device + ":",
 			Confirm: "Please enter TPM2 PIN of the new %s for disk " + device + " (repeat):", ID: "cryptenroll:" + device}}
 	return onDevice(device, a.refreshSlots(ctx, h, device, r, o))
 }
@@ -147,7 +152,7 @@ func (a *app) applyRefresh(ctx context.Context, h *luks2.Header, device string, 
 			a.say("Removed keyslot %d, which was kept for one boot.", s.Keyslot)
 			return
 		}
-		a.say("Keyslot %d takes the place of keyslot %d.", slot, s.Keyslot)
+		a.say("Keyslot %d takes the place of keyslot %d: %s.", slot, s.Keyslot, s.Terms())
 	})
 }
 
