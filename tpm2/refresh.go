@@ -76,6 +76,10 @@ func (r *Refresher) Plan(ctx context.Context, h *luks2.Header) ([]RefreshStep, e
 	var steps []RefreshStep
 	for _, t := range tokens.Tokens(h) {
 		step, err := r.look(ctx, t)
+		if codeOf(err) != 0 || errors.Is(err, ErrResponse) {
+			// The TPM has an odd answer to this token: the others may be in order.
+			step, err = RefreshStep{Keyslot: t.Keyslots[0], token: t, Reason: err}, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("keyslot %d: %w", t.Keyslots[0], err)
 		}
@@ -250,6 +254,10 @@ func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Byte
 		default:
 			continue
 		}
+		if unwritten(err) {
+			refused = append(refused, fmt.Errorf("keyslot %d: %w", s.Keyslot, err))
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("keyslot %d: %w", s.Keyslot, err)
 		}
@@ -258,6 +266,17 @@ func (r *Refresher) Apply(ctx context.Context, h *luks2.Header, key *secret.Byte
 		}
 	}
 	return errors.Join(refused...)
+}
+
+// unwritten tells errors that come before anything is written: the next keyslot
+// may do better.
+func unwritten(err error) bool {
+	for _, cause := range []error{volume.ErrNoAnswer, volume.ErrTries, ErrPIN, ErrLockout} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
 }
 
 // proven notes that the boot has come that a kept keyslot's successors were made

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -107,7 +109,8 @@ nothing counts as a wrong attempt.
 The values at enrolment are known of keyslots that lockport enrolled; for others
 they are guessed from the log. With --next-uki= or --tpm2-pcrs= it tells what will
 open in a later boot. The exit status is 0 if every TPM2 keyslot that was looked
-at opens, given its PIN, and 1 otherwise.`,
+at opens, given its PIN, and 1 otherwise; those that are for a later boot or
+that another has taken the place of need not.`,
 		Example: `  lockport explain /dev/sda2
   lockport explain --next-uki=/efi/EFI/Linux/new.efi /dev/sda2`,
 		Args: arguments(1, 1),
@@ -158,7 +161,7 @@ func (e explained) blocked() error {
 	if r == nil || r.Unlocks() {
 		return nil
 	}
-	if m := r.Token.Record; m != nil && (m.Superseded != "" || m.Pending != "" && m.Pending == tpm2.BootID("/")) {
+	if stateOf(r.Token.Record) != "" {
 		return nil
 	}
 	all := errors.Join(r.Blocks...)
@@ -310,7 +313,7 @@ func tellLock(line func(string, ...any), l *tpm2.LockReport) {
 	if l == nil {
 		return
 	}
-	line("pcrlock policy: %s", or(l.File, "not found"))
+	line("pcrlock policy: %s", printableFile(or(l.File, "not found")))
 	for _, p := range l.PCRs {
 		met := "as permitted"
 		if !p.Met {
@@ -318,6 +321,15 @@ func tellLock(line func(string, ...any), l *tpm2.LockReport) {
 		}
 		line("  %s: %s", pcrTitle(p.Index, ""), met)
 	}
+}
+
+// printableFile keeps the name of a file that the boot loader brought from steering
+// a terminal.
+func printableFile(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 func tellPIN(line func(string, ...any), r *tpm2.Report) {
@@ -335,13 +347,25 @@ func tellPIN(line func(string, ...any), r *tpm2.Report) {
 }
 
 func tellRecord(line func(string, ...any), r *tpm2.Record) {
+	switch stateOf(r) {
+	case "pending":
+		line("made for a later boot")
+	case "superseded":
+		line("another keyslot has taken its place; the next refresh removes it")
+	}
+}
+
+// stateOf tells a keyslot that is for another boot, or has done its work, from the
+// others.
+func stateOf(r *tpm2.Record) string {
 	switch {
 	case r == nil:
 	case r.Pending != "" && r.Pending == tpm2.BootID("/"):
-		line("made for a later boot")
+		return "pending"
 	case r.Superseded != "":
-		line("another keyslot has taken its place; the next refresh removes it")
+		return "superseded"
 	}
+	return ""
 }
 
 // pcrTitle names a PCR by number, name and bank.
@@ -386,6 +410,7 @@ type explainedJSON struct {
 	PCRs    []boundPCRJSON `json:"pcrs,omitempty"`
 	Signed  *signedJSON    `json:"signed,omitempty"`
 	PCRLock *pcrLockJSON   `json:"pcrlock,omitempty"`
+	State   string         `json:"state,omitempty"` // "pending" or "superseded": it need not open
 	Lockout *lockoutJSON   `json:"lockout,omitempty"`
 }
 
@@ -451,6 +476,7 @@ func (e explained) toJSON() explainedJSON {
 	for _, err := range r.Blocks {
 		j.Blocks = append(j.Blocks, err.Error())
 	}
+	j.State = stateOf(r.Token.Record)
 	j.PCRs = pcrsToJSON(r.PCRs)
 	if s := r.Signed; s != nil {
 		j.Signed = &signedJSON{s.Key, s.Policy, s.Found, pcrsToJSON(s.PCRs)}

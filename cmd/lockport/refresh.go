@@ -19,6 +19,7 @@ type refreshOptions struct {
 	keep       bool
 	replaceTPM bool
 	adopt      bool
+	headless   bool
 	dryRun     bool
 	backup     string
 	limits     luks2.Limits
@@ -34,7 +35,8 @@ with the parameters that it had: the same PCRs, keys, pcrlock policy and PIN or
 no PIN. The new keyslot is added and proven before the old one goes. A keyslot
 that is up to date is left alone, so it does no harm to call this often.
 
-For use when a kernel is installed: --next-uki= binds keyslots with PCR 11 to
+For use when a kernel is installed, with --headless so that nobody is waited for:
+--next-uki= binds keyslots with PCR 11 to
 what booting that image will make of it, --tpm2-pcrs= others to given values.
 Nothing can prove such a keyslot before that boot, so the one of before stays
 until a refresh after it; --keep-previous does the same otherwise.
@@ -47,7 +49,7 @@ key are taken over, others with --adopt. A keyslot that another TPM has sealed i
 --replace-tpm is given. The exit status is 0 if nothing is left to do and 1 if a
 keyslot could not be brought up to date.`,
 		Example: `  lockport refresh /dev/sda2
-  lockport refresh --next-uki=/efi/EFI/Linux/new.efi /dev/sda2`,
+  lockport refresh --headless --next-uki=/efi/EFI/Linux/new.efi /dev/sda2`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.refresh(cmd.Context(), args[0], o) },
 	}
@@ -56,6 +58,7 @@ keyslot could not be brought up to date.`,
 	f.BoolVar(&o.keep, "keep-previous", false, "keep the keyslots of before for this boot; a refresh in a later one removes them")
 	f.BoolVar(&o.replaceTPM, "replace-tpm", false, "take over keyslots of another TPM: it was replaced or cleared")
 	f.BoolVar(&o.adopt, "adopt", false, "also keyslots whose terms are not proven, such as those that systemd enrolled:\nbe sure that they are yours and bound as explain says")
+	f.BoolVar(&o.headless, "headless", false, "ask nobody; keyslots with a PIN are left as they are, which is an error")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done")
 	f.StringVar(&o.backup, "header-backup-file", "", "back up the header to this new `FILE` first")
 	o.unlock.bind(f)
@@ -138,7 +141,7 @@ func (a *app) applyRefresh(ctx context.Context, h *luks2.Header, device string, 
 			return err
 		}
 	}
-	ask := a.asker(asking{})
+	ask := a.asker(asking{headless: o.headless})
 	key := volume.Key{}
 	if slices.ContainsFunc(steps, func(s tpm2.RefreshStep) bool { return s.Action == tpm2.Renew }) {
 		var err error

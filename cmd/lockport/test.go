@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -70,6 +71,9 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 		if _, err := h.Keyslot(o.slot); err != nil {
 			return volume.Key{}, err
 		}
+	}
+	if o.tpm2 != "" && o.keyFile != "" {
+		return volume.Key{}, errors.New("only one way to unlock at a time: --key-file or --tpm2-device")
 	}
 	ask := a.asker(asking{})
 	method := volume.Passphrase{Keyslot: o.slot, Question: volume.Question{

@@ -47,7 +47,7 @@ func (u *unlockFlags) methods(h *luks2.Header, device string, a *app) []volume.M
 		return []volume.Method{volume.KeyFile{Source: source, Keyslot: luks2.AnySlot}}
 	case u.tpm2 != "":
 		return a.unlockTPM(h, u.tpm2, device, luks2.AnySlot)
-	case u.headless && tpm2.Present("/"):
+	case u.headless && hasTPMToken(h) && (tpmName("") != "" || tpm2.Present("/")):
 		return a.unlockTPM(h, "auto", device, luks2.AnySlot)
 	case u.empty, u.headless:
 		return []volume.Method{volume.Empty{Keyslot: luks2.AnySlot}}
