@@ -87,8 +87,10 @@ func x86Target(b []byte, behind uint32, near uint) {
 	target := binary.LittleEndian.Uint32(b)
 	relative := target - behind
 	if near != 0 {
+		// To turn over the low bits once is enough: they become the complement of
+		// the target's, whose top byte callNear found to be no sign.
 		shift := 32 - 8*bits.Len(near)
-		for signByte(byte(relative >> (shift - 8))) {
+		if signByte(byte(relative >> (shift - 8))) {
 			relative = relative ^ (1<<shift - 1) - behind
 		}
 	}

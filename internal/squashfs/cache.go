@@ -38,6 +38,9 @@ type cached struct {
 	done chan struct{} // closed when block and err are set
 }
 
+// cost is what keeping the block takes. Blocks may be empty, yet not for free.
+func (c *cached) cost() int { return cap(c.data) + 256 }
+
 func newCache(limit int) *cache {
 	return &cache{limit: limit, recent: list.New(), found: map[blockKey]*list.Element{}}
 }
@@ -74,7 +77,7 @@ func (c *cache) settle(e *list.Element, entry *cached) {
 		c.drop(e)
 		return
 	}
-	c.used += cap(entry.data)
+	c.used += entry.cost()
 	for last := c.recent.Back(); c.used > c.limit && last != nil && last != e; last = c.recent.Back() {
 		if !c.evict(last) {
 			break
@@ -87,7 +90,7 @@ func (c *cache) evict(e *list.Element) bool {
 	entry := e.Value.(*cached)
 	select {
 	case <-entry.done:
-		c.used -= cap(entry.data)
+		c.used -= entry.cost()
 		c.drop(e)
 		return true
 	default:

@@ -2,6 +2,7 @@ package squashfs
 
 import (
 	"fmt"
+	"io/fs"
 	"strings"
 )
 
@@ -123,15 +124,15 @@ func validName(name string) bool {
 }
 
 // readDir returns all entries.
-func (n *inode) readDir() ([]dirent, error) {
+func (n *inode) readDir() ([]fs.DirEntry, error) {
 	l, err := n.list(n.start, 0)
-	var list []dirent
+	list := []fs.DirEntry{}
 	for err == nil {
 		e, ok, failed := l.next()
 		if failed == nil && !ok {
 			return list, nil
 		}
-		list, err = append(list, e), failed
+		list, err = append(list, entry{n, e}), failed
 	}
 	return nil, fmt.Errorf("directory %d: %w", n.number, err)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 )
 
 var errNotDir = errors.New("not a directory")
@@ -48,7 +49,7 @@ func (f *FS) stat(op, name string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.info(base(name))
+	return info{path.Base(name), n}, nil
 }
 
 // ReadLink returns the target of a link as it is in the image.
@@ -82,15 +83,7 @@ func (n *inode) entries() ([]fs.DirEntry, error) {
 	if n.kind != kindDir {
 		return nil, fmt.Errorf("inode %d is a %s: %w", n.number, n.kind, errNotDir)
 	}
-	found, err := n.readDir()
-	if err != nil {
-		return nil, err
-	}
-	list := make([]fs.DirEntry, len(found))
-	for i, e := range found {
-		list[i] = entry{n, e}
-	}
-	return list, nil
+	return n.readDir()
 }
 
 // ReadFile returns the content of a file of at most 64 MiB; bigger ones are for
@@ -165,7 +158,7 @@ func (f *File) Stat() (fs.FileInfo, error) {
 	if f.closed {
 		return nil, f.fail("stat", fs.ErrClosed)
 	}
-	return f.n.info(base(f.name))
+	return info{path.Base(f.name), f.n}, nil
 }
 
 // Read reads on from the current offset.

@@ -31,8 +31,8 @@ var kinds = []struct{ name, args string }{
 	{"gzip-strategies", "-comp gzip -Xwindow-size 9 -Xstrategy filtered,huffman_only,fixed"},
 	{"xz", "-comp xz"},
 	{"xz-4K", "-comp xz -b 4K"},
-	{"xz-1M", "-comp xz -b 1M -Xbcj x86"},
-	{"xz-bcj", "-comp xz -Xbcj x86,arm,armthumb,powerpc,sparc"},
+	{"xz-1M", "-comp xz -b 1M"},
+	{"xz-bcj", "-comp xz -Xbcj x86"},
 	{"xz-dict", "-comp xz -Xdict-size 8K"},
 	{"zstd", "-comp zstd"},
 	{"zstd-4K", "-comp zstd -b 4K -Xcompression-level 22"},
@@ -107,7 +107,7 @@ func special(t testing.TB, args ...string) string {
 	} else {
 		attributes(t, src)
 	}
-	for i := range 3000 {
+	for i := range 1500 {
 		write(t, filepath.Join(src, "names", fmt.Sprintf("%d-%s", i, strings.Repeat("é", i%100))), nil)
 	}
 	return mksquashfs(t, src, append([]string{"-pf", list}, args...)...)
@@ -130,7 +130,7 @@ func attributes(t testing.TB, src string) {
 // The kernel, unsquashfs and we see the same in an image.
 func TestImagesAreAsTheKernelHasThem(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"-comp gzip", "-comp zstd -b 4K", "-comp xz -no-exports"} {
+	for _, args := range []string{"-comp gzip", "-comp zstd -b 4K -no-exports"} {
 		t.Run(args, func(t *testing.T) {
 			t.Parallel()
 			image := special(t, strings.Fields(args)...)

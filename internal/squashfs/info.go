@@ -2,7 +2,6 @@ package squashfs
 
 import (
 	"io/fs"
-	"path"
 	"time"
 )
 
@@ -40,11 +39,7 @@ func (n *inode) mode() fs.FileMode {
 	return m
 }
 
-func base(name string) string { return path.Base(name) }
-
-// info describes the inode under a name.
-func (n *inode) info(name string) (fs.FileInfo, error) { return info{name, n}, nil }
-
+// info describes an inode under a name.
 type info struct {
 	name string
 	n    *inode
@@ -74,5 +69,5 @@ func (e entry) Info() (fs.FileInfo, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "lstat", Path: e.e.name, Err: err}
 	}
-	return n.info(e.e.name)
+	return info{e.e.name, n}, nil
 }

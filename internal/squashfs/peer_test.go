@@ -123,11 +123,11 @@ func sample(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	for _, n := range []int{0, 1, 4095, 4096, 4097, 8192, 131071, 131072, 131073, 1<<20 + 5} {
+	for _, n := range []int{0, 1, 4095, 4096, 4097, 8192, 131071, 131072, 131073, 300<<10 + 5} {
 		write(t, at(fmt.Sprintf("prose/%d", n)), prose(n))
 		write(t, at(fmt.Sprintf("noise/%d", n)), noise(n))
 	}
-	write(t, at("code"), machine(t, 300<<10))
+	write(t, at("code"), machine(t, 140<<10))
 	write(t, at("zeros"), make([]byte, 600<<10))
 	write(t, at("deep/a/b/c/d/e/f"), []byte("deep"))
 	write(t, at("Grüße/日本/ name with  spaces "), []byte("names"))
@@ -136,7 +136,7 @@ func sample(t testing.TB) string {
 	for i := range 300 {
 		write(t, at(fmt.Sprintf("many/file %03d with a name of some length to fill blocks", i)), fmt.Appendf(nil, "%d", i))
 	}
-	sparse(t, at("sparse"), 3<<20)
+	sparse(t, at("sparse"), 2<<20)
 	must(t, os.MkdirAll(at("empty/below"), 0o700))
 	must(t, os.Symlink("../code", at("deep/link")))
 	must(t, os.Symlink("/nowhere/"+strings.Repeat("x", 500), at("dangling")))

@@ -85,7 +85,7 @@ func (f *FS) ByNumber(number uint32) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inode %d: %w", number, err)
 	}
-	return n.info("")
+	return info{"", n}, nil
 }
 
 func (f *FS) exported(number uint32) (*inode, error) {

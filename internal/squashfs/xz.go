@@ -66,7 +66,7 @@ func unxz(src []byte, limit int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return data, xzCheck(check, data, rest[(size+3)&^3:])
+	return data, xzCheck(check, data, rest[min((size+3)&^3, len(rest)):])
 }
 
 // xzStream reads the stream's header.
@@ -191,8 +191,11 @@ func xzCheck(check byte, data, rest []byte) error {
 	case xzCRC64:
 		want = binary.LittleEndian.AppendUint64(nil, crc64.Checksum(data, crc64.MakeTable(crc64.ECMA)))
 	}
-	if !bytes.HasPrefix(rest, want) {
+	switch {
+	case !bytes.HasPrefix(rest, want):
 		return errors.New("xz: the checksum is wrong")
+	case len(rest) == len(want) || rest[len(want)] != 0: // the index
+		return errors.New("xz: more than one block")
 	}
 	return nil
 }
