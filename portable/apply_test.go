@@ -133,3 +133,27 @@ func TestOutdatedPlan(t *testing.T) {
 	}
 	same(t, before, look(t, dir))
 }
+
+// Files of another owner come back as they were.
+func TestOwnerComesBack(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	dir := services(t)
+	h := openHost(t, dir)
+	applied(first)(t, h)
+	unit := "etc/systemd/system.attached/web.service"
+	must(t, os.Chown(filepath.Join(dir, unit), 12, 34))
+	p, err := operations[3].plan(h)
+	must(t, err)
+	h.files, _ = failing(h.files, 9, false)
+	if err := h.Apply(ctx(), p); !errors.Is(err, errInjected) {
+		t.Fatal(err)
+	}
+	at, err := stateAt(h.root, unit)
+	must(t, err)
+	if at.UID != 12 || at.GID != 34 {
+		t.Errorf("it belongs to %d:%d", at.UID, at.GID)
+	}
+}
