@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -141,11 +142,19 @@ func openSocket(ctx context.Context, args string) (Device, error) {
 		network, address = "unix", set["path"]
 	}
 	var d net.Dialer
-	c, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoTPM, err)
+	for n := 0; ; n++ {
+		c, err := d.DialContext(ctx, network, address)
+		if err == nil {
+			return &socket{c}, nil
+		}
+		// A software TPM takes one caller after the other, and lets few wait.
+		if !errors.Is(err, syscall.EAGAIN) || n == maxRepeats {
+			return nil, fmt.Errorf("%w: %w", ErrNoTPM, err)
+		}
+		if err := sleep(ctx, pollTime); err != nil {
+			return nil, err
+		}
 	}
-	return &socket{c}, nil
 }
 
 // socket speaks to a software TPM: responses come as a stream.

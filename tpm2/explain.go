@@ -95,8 +95,7 @@ func (k *Key) Explain(ctx context.Context, token json.RawMessage, o ExplainOptio
 	dev, err := k.Open(ctx)
 	if err != nil {
 		r.block(err)
-		r.withoutTPM()
-		return r, nil
+		return r, (&explainer{key: k, r: r, t: t, o: o}).withoutTPM()
 	}
 	x := &explainer{key: k, r: r, t: t, c: &conn{dev}, o: o}
 	err = x.explain(ctx)
@@ -109,14 +108,21 @@ func (k *Key) Explain(ctx context.Context, token json.RawMessage, o ExplainOptio
 func (r *Report) block(err error) { r.Blocks = append(r.Blocks, err) }
 
 // withoutTPM lists what is bound to.
-func (r *Report) withoutTPM() {
-	for _, n := range r.Token.PCRs {
-		p := PCRReport{Index: n, Bank: r.Token.Bank}
-		if r.Token.Record != nil {
-			p.Enrolled = r.Token.Record.PCRs[n].Value
-		}
-		r.PCRs = append(r.PCRs, p)
+func (x *explainer) withoutTPM() error {
+	var err error
+	if x.signer, err = x.t.signerNames(); err != nil {
+		return err
 	}
+	var enrolled map[int][]byte
+	if x.bank, err = bankByName(x.t.Bank); err == nil {
+		if values := x.recorded(); values != nil && x.comesTo(values) {
+			enrolled = values
+		}
+	}
+	for _, n := range x.t.PCRs {
+		x.r.PCRs = append(x.r.PCRs, PCRReport{Index: n, Bank: x.t.Bank, Enrolled: enrolled[n]})
+	}
+	return nil
 }
 
 // explainer makes one report.
@@ -156,16 +162,18 @@ func (x *explainer) explain(ctx context.Context) error {
 	return x.attempt(ctx)
 }
 
-// parent sees whether this is the TPM that sealed. For a token that records no
-// parent, only an attempt tells.
+// parent sees whether this is the TPM that sealed.
 func (x *explainer) parent(ctx context.Context) error {
 	handle, p, err := x.t.parent()
-	if err != nil || p == nil {
+	if err != nil {
 		return err
+	}
+	if p == nil {
+		return x.legacyParent(ctx)
 	}
 	public, err := x.c.readPublic(ctx, handle)
 	switch {
-	case codeOf(err) == rcHandle:
+	case absent(err):
 		x.r.block(fmt.Errorf("%w: it has no key %#x", ErrOtherTPM, handle))
 	case err != nil:
 		return err
@@ -173,6 +181,23 @@ func (x *explainer) parent(ctx context.Context) error {
 		x.r.block(ErrOtherTPM)
 	}
 	return nil
+}
+
+// legacyParent tells by loading an object, which takes no policy, whether the
+// parent that this TPM makes is the one that it was sealed under.
+func (x *explainer) legacyParent(ctx context.Context) error {
+	handle, _, err := x.c.createPrimary(ctx, template(x.t.legacyAlg(), attrsLegacy))
+	if err != nil {
+		return err
+	}
+	o, err := (&unsealer{c: x.c, t: x.t}).load(ctx, handle, 0)
+	if err == nil {
+		err = x.c.flush(ctx, o.handle)
+	} else if codeOf(err) != 0 && ctx.Err() == nil {
+		x.r.block(fmt.Errorf("%w: %w", ErrOtherTPM, err))
+		err = nil
+	}
+	return errors.Join(err, x.c.flush(ctx, handle))
 }
 
 func (x *explainer) pickBank(ctx context.Context) error {
@@ -236,6 +261,23 @@ func valueOf(given []PCR, b bank, pcr int) []byte {
 	return nil
 }
 
+// signerNames returns the names that the key which signs PCR policies may have, nil
+// if none does; see unsealer.otherExponent.
+func (t *Token) signerNames() ([][]byte, error) {
+	if len(t.SignedPCRs) == 0 {
+		return nil, nil
+	}
+	key, err := t.signer()
+	if err != nil {
+		return nil, err
+	}
+	names := [][]byte{objectName(signerPublic(key, uint32(key.E)))}
+	if key.E == defaultExponent {
+		names = append(names, objectName(signerPublic(key, 0)))
+	}
+	return names, nil
+}
+
 // signed looks for a signature of what the PCRs hold.
 func (x *explainer) signed(ctx context.Context) error {
 	if len(x.t.SignedPCRs) == 0 {
@@ -245,9 +287,8 @@ func (x *explainer) signed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x.signer = [][]byte{objectName(signerPublic(key, uint32(key.E)))}
-	if key.E == defaultExponent {
-		x.signer = append(x.signer, objectName(signerPublic(key, 0)))
+	if x.signer, err = x.t.signerNames(); err != nil {
+		return err
 	}
 	s := &SignedReport{Key: hex.EncodeToString(fingerprint(key))}
 	x.r.Signed = s

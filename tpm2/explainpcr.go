@@ -86,21 +86,36 @@ func (x *explainer) enrolled(now map[int][]byte) map[int][]byte {
 	if len(now) == len(x.t.PCRs) && x.comesTo(now) {
 		return now
 	}
-	if r := x.t.Record; r != nil && len(r.PCRs) > 0 {
-		values := map[int][]byte{}
-		for _, n := range x.t.PCRs {
-			values[n] = r.PCRs[n].Value
-		}
-		if x.comesTo(values) {
-			return values
-		}
+	if values := x.recorded(); values != nil && x.comesTo(values) {
+		return values
 	}
 	return x.guess(now)
 }
 
+// recorded returns the values of the token's record, nil if there is not one for
+// each PCR. Their lengths matter: a policy is over all of them joined.
+func (x *explainer) recorded() map[int][]byte {
+	if x.t.Record == nil {
+		return nil
+	}
+	values := map[int][]byte{}
+	for _, n := range x.t.PCRs {
+		v := x.t.Record.PCRs[n].Value
+		if len(v) != x.bank.size {
+			return nil
+		}
+		values[n] = v
+	}
+	return values
+}
+
+// maxGuesses bounds how many combinations are tried; each takes microseconds.
+const maxGuesses = 50000
+
 // guess looks for values that the PCRs have had since the machine started, one
 // PCR or two of them other than now.
 func (x *explainer) guess(now map[int][]byte) map[int][]byte {
+	left := maxGuesses
 	candidates := map[int][][]byte{}
 	for _, n := range x.t.PCRs {
 		candidates[n] = append(x.earlier(n), make([]byte, x.bank.size))
@@ -113,6 +128,9 @@ func (x *explainer) guess(now map[int][]byte) map[int][]byte {
 			}
 			for _, b := range x.t.PCRs[i+1:] {
 				for _, vb := range candidates[b] {
+					if left--; left == 0 {
+						return nil
+					}
 					if two := with(one, b, vb); x.comesTo(two) {
 						return two
 					}
@@ -142,9 +160,11 @@ func (x *explainer) earlier(pcr int) [][]byte {
 		return nil
 	}
 	events := x.o.Log.Of(pcr)
+	// One of them says what PCR 0 began with.
+	remarks := slices.DeleteFunc(slices.Clone(x.o.Log.Events), func(e eventlog.Event) bool { return e.System || e.Type != eventlog.NoAction })
 	var list [][]byte
 	for n := len(events); n > 0 && len(list) < maxEarlier; n-- {
-		if v, ok := (&eventlog.Log{Events: events[:n]}).Replay(x.bank.name)[pcr]; ok {
+		if v, ok := (&eventlog.Log{Events: slices.Concat(remarks, events[:n])}).Replay(x.bank.name)[pcr]; ok {
 			list = append(list, v)
 		}
 	}
@@ -180,19 +200,23 @@ func (x *explainer) changes(n int, now, enrolled []byte) []string {
 	} else if came == nil {
 		words = append(words, "the event log has nothing about it")
 	}
+	if enrolled == nil {
+		return words
+	}
+	// What the log proves comes before what the record says.
+	for at, v := range x.earlier(n) {
+		if !bytes.Equal(v, enrolled) {
+			continue
+		}
+		cut := len(events) - at
+		for i, e := range events[cut:] {
+			words = append(words, fmt.Sprintf("event %d is new: %s", cut+i+1, e))
+		}
+		return words
+	}
 	if x.t.Record != nil {
 		if old := x.t.Record.PCRs[n]; old.Events != nil && bytes.Equal(old.Value, enrolled) {
 			return append(words, compareEvents(old.Events, events, x.bank.name)...)
-		}
-	}
-	for at := range x.earlier(n) {
-		cut := len(events) - at
-		v := (&eventlog.Log{Events: events[:cut]}).Replay(x.bank.name)[n]
-		if enrolled != nil && bytes.Equal(v, enrolled) {
-			for i, e := range events[cut:] {
-				words = append(words, fmt.Sprintf("event %d is new: %s", cut+i+1, e))
-			}
-			break
 		}
 	}
 	return words

@@ -6,6 +6,7 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -85,13 +86,12 @@ func pbkdf2(pass *secret.Bytes, salt []byte, iterations int) *secret.Bytes {
 	u := m.Sum(nil)
 	defer clear(u)
 	out := secret.Copy(u)
+	sum := out.Reveal() // once: this runs while somebody waits
 	for range iterations - 1 {
 		m.Reset()
 		m.Write(u)
 		u = m.Sum(u[:0])
-		for i, b := range u {
-			out.Reveal()[i] ^= b
-		}
+		subtle.XORBytes(sum, sum, u)
 	}
 	return out
 }

@@ -149,9 +149,18 @@ func recordedParent(b []byte) (uint32, *parent, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if kind := h.handle >> 24; kind != handleTransient && kind != handlePersistent {
+		return 0, nil, fmt.Errorf("%w: handle %#x, which is none of a key", luks2.ErrUnsupported, h.handle)
+	}
 	p, err := parseParent(h.public)
 	return h.handle, p, err
 }
+
+// What handles of keys begin with (part 2 §7.2).
+const (
+	handleTransient  = 0x80
+	handlePersistent = 0x81
+)
 
 // nvName returns the name of an NV index once it is written, as policies know
 // it. public is a TPMS_NV_PUBLIC.

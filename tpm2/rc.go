@@ -23,6 +23,7 @@ const (
 	rcSessions     = 0x905
 	rcYielded      = 0x908
 	rcTesting      = 0x90a
+	rcReference    = 0x910 // no object is loaded at the first handle
 	rcLockout      = 0x921
 	rcRetry        = 0x922
 )
@@ -56,6 +57,13 @@ func (e rcError) Is(target error) bool {
 		return target == ErrFull
 	}
 	return false
+}
+
+// absent tells whether the TPM has no key at the handle that a command named,
+// persistent or not.
+func absent(err error) bool {
+	code := codeOf(err)
+	return code == rcHandle || code == rcReference
 }
 
 func rcText(code uint32) string {

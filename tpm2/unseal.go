@@ -264,7 +264,7 @@ func (u *unsealer) explain(ctx context.Context, err error) error {
 			return ErrOtherTPM
 		}
 		return errors.Join(u.bankMissing(ctx), err)
-	case code == rcHandle, code == rcIntegrity, code == rcValue, code == rcPoint, code == rcSize, code == rcBinding, code == rcKey:
+	case code == rcHandle, code == rcReference, code == rcIntegrity, code == rcValue, code == rcPoint, code == rcSize, code == rcBinding, code == rcKey:
 		if u.otherTPM(ctx) {
 			return ErrOtherTPM
 		}
@@ -283,7 +283,7 @@ func (u *unsealer) otherTPM(ctx context.Context) bool {
 		return false
 	}
 	public, err := u.c.readPublic(ctx, handle)
-	return codeOf(err) == rcHandle || err == nil && !bytes.Equal(objectName(public), p.name())
+	return absent(err) || err == nil && !bytes.Equal(objectName(public), p.name())
 }
 
 // bankMissing returns [ErrBank] if the TPM does not keep the bound PCRs.

@@ -18,7 +18,10 @@ import (
 	"github.com/lockport/lockport/secret/secrettest"
 )
 
-func TestMain(m *testing.M) { secrettest.Main(m) }
+func TestMain(m *testing.M) {
+	victim()
+	secrettest.Main(m)
+}
 
 const vectorDir = "../testdata/vectors"
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2"
 	"github.com/lockport/lockport/volume"
 )
@@ -72,7 +74,9 @@ cryptenroll.new-tpm2-pin, or is asked for.
 A TPM2 keyslot opens while the PCRs hold what they held when it was enrolled,
 what a key has signed, or what a pcrlock policy permits; see explain and refresh
 for when they do not. One that is bound to nothing opens for everybody who
-starts this machine, and has to be asked for with an empty --tpm2-pcrs=.
+starts this machine, and has to be asked for with an empty --tpm2-pcrs=. A new
+PIN takes the place of the one for the same policy; a keyslot with a name stays
+if the new one is given another name.
 
 A new keyslot is opened once from the disk before it counts. Slots are only
 wiped after that. The exit status is 0 on success and 1 otherwise.`,
@@ -202,8 +206,7 @@ func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, wi
 	done, err := volume.Enroll(ctx, h, key.Volume, with, ask, volume.EnrollOptions{Name: o.name, Created: a.now()})
 	var already *tpm2.AlreadyEnrolled
 	if errors.As(err, &already) {
-		a.say("Key slot %d is bound to the same already, nothing to do.", already.Keyslot)
-		return already.Keyslot, nil
+		return already.Keyslot, a.reuseTPM(ctx, h, already.Keyslot, key.Volume, o)
 	}
 	if err != nil {
 		return 0, err
@@ -223,10 +226,32 @@ func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, wi
 	return done.Keyslot, a.replaceTPM(ctx, h, done.Keyslot, o)
 }
 
+// reuseTPM takes a keyslot that is bound to the same for the new one. That is what
+// its token says; before others are wiped in its favour it has to open, too.
+func (a *app) reuseTPM(ctx context.Context, h *luks2.Header, slot int, key *secret.Bytes, o *enrollOptions) error {
+	if !o.wipe.None() {
+		state := tpmStateFlags{device: o.tpm2.device, signature: o.tpm2.signature, pcrLock: o.tpm2.pcrLock.text}
+		got, err := a.unlock(ctx, h, tpmTokens(h, state.key(a), slot), nil, volume.UnlockOptions{Tries: 1})
+		if err == nil && !got.Volume.Equal(key) {
+			err = errors.New("it holds another key")
+		}
+		got.Volume.Wipe()
+		if err != nil {
+			return fmt.Errorf("key slot %d is bound to the same already but does not open, so nothing was wiped: %w", slot, err)
+		}
+	}
+	a.say("Key slot %d is bound to the same already, nothing to do.", slot)
+	return nil
+}
+
 // replaceTPM wipes the TPM2 keyslots that the new one replaces: those with the
-// same policy and another PIN. Unless the new one was given a name it gets theirs.
+// same policy and another PIN. Unless the new one was given a name it gets theirs;
+// if it was, a keyslot of another name is another person's and stays.
 func (a *app) replaceTPM(ctx context.Context, h *luks2.Header, slot int, o *enrollOptions) error {
-	old := tpm2.Replaced(h.Tokens(), slot)
+	old := slices.DeleteFunc(tpm2.Replaced(h.Tokens(), slot), func(id int) bool {
+		k, err := h.Keyslot(id)
+		return err == nil && o.name != "" && k.Note.Name != "" && k.Note.Name != o.name
+	})
 	if len(old) == 0 {
 		return nil
 	}

@@ -37,8 +37,8 @@ func (s *tpmStateFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&s.signature, "tpm2-signature", "", "`FILE` with signatures of PCR policies (default: where systemd looks)")
 	f.StringVar(&s.pcrLock, "tpm2-pcrlock", "", "`FILE` with the pcrlock policy (default: where systemd keeps it)")
 	f.Var(&s.pcrs, "tpm2-pcrs", "take these values for those of now, such as 7:sha256=VALUE+4:sha256=VALUE")
-	f.StringVar(&s.uki, "next-uki", "", "take for PCR 11 what booting this kernel image makes of it")
-	f.StringVar(&s.phase, "phase", "enter-initrd", "boot phase in which PCR 11 will be looked at, with --next-uki")
+	f.StringVar(&s.uki, "next-uki", "", "take for PCR 11 what booting the kernel image in this `FILE` makes of it")
+	f.StringVar(&s.phase, "phase", "enter-initrd", "boot `PHASE` in which PCR 11 will be looked at, with --next-uki")
 	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		if name == "key-slot" { // as other commands have it
 			name = "slot"
@@ -153,7 +153,13 @@ func (e explained) blocked() error {
 	if m := r.Token.Record; m != nil && (m.Superseded != "" || m.Pending != "" && m.Pending == tpm2.BootID("/")) {
 		return nil
 	}
-	if errors.Is(errors.Join(r.Blocks...), tpm2.ErrPolicy) {
+	all := errors.Join(r.Blocks...)
+	for _, cause := range []error{tpm2.ErrOtherTPM, tpm2.ErrNoTPM, tpm2.ErrBank, tpm2.ErrNoSignature} {
+		if errors.Is(all, cause) {
+			return marked{errBlocked, cause} // for its advice; it was printed
+		}
+	}
+	if errors.Is(all, tpm2.ErrPolicy) {
 		return errStale
 	}
 	return errBlocked

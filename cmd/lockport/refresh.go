@@ -74,8 +74,8 @@ func (a *app) refresh(ctx context.Context, device string, o *refreshOptions) err
 	}
 	defer f.Close()
 	r := &tpm2.Refresher{Key: key, Keyslot: o.state.slot, Values: values, KeepPrevious: o.keep, ReplaceTPM: o.replaceTPM,
-		Root: "/", Now: a.now(), Question: volume.Question{Message: "Please enter TPM2 PIN of the new keyslot for disk " + device + ":",
-			Confirm: "Please enter TPM2 PIN of the new keyslot for disk " + device + " (repeat):", ID: "cryptenroll:" + device}}
+		Root: "/", Now: a.now(), Question: volume.Question{Message: "Please enter TPM2 PIN of the new %s for disk " + device + ":",
+			Confirm: "Please enter TPM2 PIN of the new %s for disk " + device + " (repeat):", ID: "cryptenroll:" + device}}
 	return onDevice(device, a.refreshSlots(ctx, h, device, r, o))
 }
 

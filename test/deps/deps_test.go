@@ -37,7 +37,10 @@ var arrows = map[string][]string{
 	"internal/kernel": {"luks2", "image", "secret"},
 
 	"internal/squashfs": {},
-	"image":             {"internal/squashfs"},
+	"internal/version":  {},
+	"internal/gpt":      {"internal/version"},
+	"internal/verity":   {},
+	"image":             {"internal/squashfs", "internal/gpt", "internal/verity", "internal/version"},
 	"portable":          {"image", "internal/squashfs"},
 	"internal/bus":      {"portable", "image"},
 	"idle":              {},

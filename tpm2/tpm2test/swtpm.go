@@ -169,6 +169,28 @@ func (s *Software) Extend(pcr int, data string) {
 	s.must(pcrExtend, pcr, append([]byte{0, 0, 0, 1, 0, 0x0b}, sum[:]...))
 }
 
+// Measure extends a PCR with an event's digests, by the names of the banks.
+func (s *Software) Measure(pcr int, digests map[string][]byte) {
+	s.t.Helper()
+	algs := map[string]uint16{"sha1": 0x04, "sha256": 0x0b, "sha384": 0x0c, "sha512": 0x0d}
+	params := binary.BigEndian.AppendUint32(nil, uint32(len(digests)))
+	for name, digest := range digests {
+		params = append(binary.BigEndian.AppendUint16(params, algs[name]), digest...)
+	}
+	s.must(pcrExtend, pcr, params)
+}
+
+// Run runs a command that needs no more than the empty password of one handle,
+// and has to succeed: its parameters come after the authorisation.
+func (s *Software) Run(code, handle uint32, params []byte) {
+	s.t.Helper()
+	auth := []byte{0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0}
+	body := append(binary.BigEndian.AppendUint32(nil, handle), append(auth, params...)...)
+	if err := s.check(Command(code, body)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Reset puts PCR 16 or 23 back to zeros: the two that software may reset.
 func (s *Software) Reset(pcr int) {
 	s.t.Helper()
@@ -189,11 +211,7 @@ func (s *Software) Boot(sections [][2]string, phase string) {
 // must runs a command on a PCR.
 func (s *Software) must(code uint32, pcr int, params []byte) {
 	s.t.Helper()
-	auth := []byte{0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0}
-	body := append(binary.BigEndian.AppendUint32(nil, uint32(pcr)), append(auth, params...)...)
-	if err := s.check(Command(code, body)); err != nil {
-		s.t.Fatal(err)
-	}
+	s.Run(code, uint32(pcr), params)
 }
 
 // Command makes a command with sessions from all that follows its code.
