@@ -19,8 +19,8 @@ COUNT = bin/tally $(if $(TALLY),-o '$(TALLY)')
 # Build tags behind which there are tests.
 TAGS = secretcount,vm,bench
 # What also has to build where there is no Linux kernel.
-PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./internal/argon2/... ./internal/gpt/... \
-	./internal/squashfs/... ./internal/verity/... ./internal/version/...
+PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... \
+	./internal/argon2/... ./internal/gpt/... ./internal/squashfs/... ./internal/verity/... ./internal/version/...
 
 .PHONY: build build-arm64 demo test peers check unit fuzz vm-test bench install clean bin/tally bin/vm-run
 

@@ -33,6 +33,14 @@ var (
 	errCosts = errors.New("unusable costs")
 	// errSigningKey marks a key of a kind that signs no PCR policies.
 	errSigningKey = errors.New("no key for PCR policies")
+	// errNoRoot: portable services are only handled in a tree of files.
+	errNoRoot = errors.New("no tree is named")
+	// errNeedsManager marks an option that only a service manager can meet.
+	errNeedsManager = errors.New("needs a service manager")
+	// errCopyMode marks a value of --copy that is none, or not yet.
+	errCopyMode = errors.New("no copy mode")
+	// errOutside marks an image that the tree does not have.
+	errOutside = errors.New("outside of the tree")
 )
 
 // A deviceError is about a device, which the advice can name.

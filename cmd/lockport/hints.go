@@ -8,7 +8,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lockport/lockport/image"
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/portable"
 	"github.com/lockport/lockport/tpm2"
 	"github.com/lockport/lockport/tpm2/uki"
 	"github.com/lockport/lockport/volume"
@@ -21,6 +23,10 @@ var advice = []struct {
 	cause error
 	text  string
 }{
+	{errNoRoot, "name a tree of files with --root=DIR"},
+	{errNeedsManager, "leave it out, and enable or start the units with systemctl in the running system"},
+	{errCopyMode, "take auto, copy or symlink"},
+	{errOutside, "move the image into the tree, or give its path from the top of the tree, beginning with /"},
 	{errNotBuilt, "use a passphrase, recovery key or key file, or systemd's own tool for this volume"},
 	{tpm2.ErrUnproven, "look with 'lockport explain DEVICE' what it is bound to; if that is your own doing, add --adopt"},
 	{errStale, "if that state is as it should be, 'lockport refresh DEVICE' binds the keyslot to it"},
@@ -53,6 +59,17 @@ var advice = []struct {
 	{volume.ErrLastHuman, "enrol a recovery key first ('lockport enroll --recovery-key DEVICE'), or say --force if you mean it"},
 	{volume.ErrLastSlot, "enrol another keyslot first, 'lockport enroll --recovery-key DEVICE' for example"},
 	{volume.ErrHomed, "use homectl for this volume"},
+	{portable.ErrUnfinished, "look at the file, then undo the rest with 'lockport portable repair --force'"},
+	{portable.ErrNotAttached, "'lockport portable list' shows what is attached"},
+	{portable.ErrUnitExists, "detach or remove that unit first, take other units with PREFIX, or replace it with --force"},
+	{portable.ErrNoProfile, "choose one of these with --profile"},
+	{portable.ErrNoUnits, "'lockport portable inspect IMAGE -' lists all units of the image; name their PREFIX behind IMAGE"},
+	{portable.ErrPrefix, "name one that it allows behind IMAGE"},
+	{portable.ErrBadPrefix, "name the PREFIX of the units behind IMAGE"},
+	{portable.ErrMismatch, "take the extension that was built for this image"},
+	{portable.ErrRelease, "whoever builds the image has to mend this file"},
+	{image.ErrNotFound, "'lockport portable list' shows the images that are found by name; a path begins with / or ./"},
+	{image.ErrUnsupported, "unpack it to a directory of the tree and attach that"},
 	{luks2.ErrAmbiguous, "look with 'blkid -p DEVICE' what it is; if the LUKS2 volume is what counts, 'lockport header repair --force DEVICE'"},
 	{luks2.ErrChanged, "nothing was written; run the command again"},
 	{luks2.ErrLimit, "if you trust this header, allow more memory with --kdf-memory-max"},

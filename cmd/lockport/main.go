@@ -102,13 +102,15 @@ is 0 on success and 1 otherwise.`,
 	cmd.AddGroup(&cobra.Group{ID: "open", Title: "Open a volume:"},
 		&cobra.Group{ID: "slots", Title: "Keyslots:"},
 		&cobra.Group{ID: "tpm2", Title: "TPM2:"},
-		&cobra.Group{ID: "volume", Title: "The volume itself:"})
+		&cobra.Group{ID: "volume", Title: "The volume itself:"},
+		&cobra.Group{ID: "portable", Title: "Portable services:"})
 	cmd.AddCommand(
 		inGroup("open", a.attachCommand()), inGroup("open", a.detachCommand()), inGroup("open", a.exportCommand()),
 		inGroup("slots", a.slotsCommand()), inGroup("slots", a.enrollCommand()), inGroup("slots", a.testCommand()),
 		inGroup("slots", a.nameCommand()), inGroup("slots", a.wipeCommand()),
 		inGroup("tpm2", a.explainCommand()), inGroup("tpm2", a.refreshCommand()), inGroup("tpm2", a.doctorCommand()), inGroup("tpm2", a.pcrCommand()),
 		inGroup("volume", a.formatCommand()), inGroup("volume", a.headerCommand()),
+		inGroup("portable", a.portableCommand()),
 	)
 	return cmd
 }

@@ -127,17 +127,17 @@ func calm(v any) any {
 // variants are the volumes that the calls are made on.
 func variants(t *testing.T) map[string][]byte {
 	t.Helper()
-	plain := image(t, func(*luks2.Header, *secret.Bytes) error { return nil })
+	plain := volumeImage(t, func(*luks2.Header, *secret.Bytes) error { return nil })
 	return map[string][]byte{
 		"plain": plain,
-		"recovery": image(t, func(h *luks2.Header, key *secret.Bytes) error {
+		"recovery": volumeImage(t, func(h *luks2.Header, key *secret.Bytes) error {
 			return addSlot(t, h, key, "r", "systemd-recovery")
 		}),
-		"empty": image(t, func(h *luks2.Header, key *secret.Bytes) error {
+		"empty": volumeImage(t, func(h *luks2.Header, key *secret.Bytes) error {
 			return addSlot(t, h, key, "", "")
 		}),
 		// A recovery key, a foreign token over two slots, and a slot with two tokens.
-		"odd": image(t, func(h *luks2.Header, key *secret.Bytes) error {
+		"odd": volumeImage(t, func(h *luks2.Header, key *secret.Bytes) error {
 			err := errors.Join(addSlot(t, h, key, "r", "systemd-recovery"), addSlot(t, h, key, "a", "clevis"), addSlot(t, h, key, "b", "systemd-tpm2"))
 			if err != nil {
 				return err
@@ -145,18 +145,18 @@ func variants(t *testing.T) map[string][]byte {
 			_, err = h.AddToken(json.RawMessage(`{"type":"systemd-fido2","keyslots":["2","3"]}`))
 			return errors.Join(err, h.Commit(t.Context()))
 		}),
-		"homed": image(t, func(h *luks2.Header, _ *secret.Bytes) error {
+		"homed": volumeImage(t, func(h *luks2.Header, _ *secret.Bytes) error {
 			_, err := h.AddToken(json.RawMessage(`{"type":"systemd-homed","keyslots":["0"]}`))
 			return errors.Join(err, h.Commit(t.Context()))
 		}),
-		"slotless": image(t, func(h *luks2.Header, _ *secret.Bytes) error {
+		"slotless": volumeImage(t, func(h *luks2.Header, _ *secret.Bytes) error {
 			return errors.Join(h.RemoveSlot(0), h.Commit(t.Context()))
 		}),
 		"text": []byte("no volume\n"),
 	}
 }
 
-func image(t *testing.T, change func(h *luks2.Header, key *secret.Bytes) error) []byte {
+func volumeImage(t *testing.T, change func(h *luks2.Header, key *secret.Bytes) error) []byte {
 	t.Helper()
 	bytes := make([]byte, 4<<20)
 	pass := secret.Copy([]byte("first"))

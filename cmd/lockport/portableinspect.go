@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockport/lockport/portable"
+)
+
+func (a *app) portableInspectCommand() *cobra.Command {
+	o := &portableOptions{}
+	var cat bool
+	cmd := &cobra.Command{
+		Use:   "inspect [OPTIONS] IMAGE [PREFIX…]",
+		Short: "Show what an image says of itself, and its units",
+		Long: `Shows what an image says of itself, and the units that attach would take. With
+"-" for PREFIX, that is all units.`,
+		Args: arguments(1, 1<<16),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.portableInspect(cmd.Context(), args, o, cat) },
+	}
+	f := cmd.Flags()
+	o.bind(f)
+	o.bindExtension(f)
+	o.bindJSON(f)
+	a.bindQuiet(f)
+	f.BoolVar(&cat, "cat", false, "print the files themselves")
+	f.BoolVar(&o.force, "force", false, "take an extension of another name than its extension-release")
+	return cmd
+}
+
+func (a *app) portableInspect(ctx context.Context, args []string, o *portableOptions, cat bool) error {
+	h, err := o.openHost()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	ref, err := o.ref(args)
+	if err != nil {
+		return err
+	}
+	m, err := h.Inspect(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if len(m.Prefixes) > 0 {
+		a.say("(Matching unit files with prefix '%s'.)", strings.Join(m.Prefixes, "', '"))
+	}
+	switch {
+	case o.json:
+		return printPretty(a.out, metadataJSON(m))
+	case cat:
+		return catMetadata(a.out, m)
+	}
+	return printMetadata(a.out, m)
+}
+
+func printMetadata(w io.Writer, m *portable.Metadata) error {
+	var b strings.Builder
+	entry := func(title, value string) { fmt.Fprintf(&b, "%s:\n\t%s\n", title, or(value, "n/a")) }
+	entry("Image", m.Image.Path)
+	entry("Portable Service", m.Release["PORTABLE_PRETTY_NAME"])
+	entry("Operating System", m.Release["PRETTY_NAME"])
+	for _, e := range m.Extensions {
+		entry("Extension", e.Image.Path)
+		for _, field := range []struct{ title, key string }{
+			{"Extension Scope", "SYSEXT_SCOPE"}, {"Extension Compatibility Level", "SYSEXT_LEVEL"},
+			{"Extension Compatibility OS", "ID"}, {"Extension Compatibility OS Version", "VERSION_ID"},
+			{"Portable Service", "PORTABLE_PRETTY_NAME"}, {"Portable Prefixes", "PORTABLE_PREFIXES"},
+			{"Extension Image", "SYSEXT_IMAGE_ID"}, {"Extension Image Version", "SYSEXT_IMAGE_VERSION"},
+		} {
+			fmt.Fprintf(&b, "\t%s: %s\n", field.title, or(e.Release[field.key], "n/a"))
+		}
+	}
+	b.WriteString("Unit files:\n")
+	for _, u := range m.Units {
+		fmt.Fprintf(&b, "\t%s\n", u.Name)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// catMetadata prints the files as they are, so that they can be told apart.
+func catMetadata(w io.Writer, m *portable.Metadata) error {
+	var b strings.Builder
+	section := func(title string, text []byte) {
+		if b.Len() > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "-- %s --\n%s", title, text)
+		if len(text) > 0 && text[len(text)-1] != '\n' {
+			b.WriteByte('\n')
+		}
+	}
+	section("OS Release:", m.ReleaseText)
+	for _, e := range m.Extensions {
+		section("Extension Release: "+e.Image.Path, e.ReleaseText)
+	}
+	for _, u := range m.Units {
+		section("Unit file: "+u.Name, u.Content)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+type inspectJSON struct {
+	Image      string             `json:"image"`
+	Type       string             `json:"type"`
+	Release    portable.Release   `json:"os_release"`
+	Extensions []inspectExtension `json:"extensions"`
+	Prefixes   []string           `json:"prefixes"`
+	Units      []inspectUnit      `json:"units"`
+}
+
+type inspectExtension struct {
+	Image   string           `json:"image"`
+	Release portable.Release `json:"extension_release"`
+}
+
+type inspectUnit struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+}
+
+func metadataJSON(m *portable.Metadata) inspectJSON {
+	j := inspectJSON{m.Image.Path, string(m.Image.Type), m.Release, []inspectExtension{}, append([]string{}, m.Prefixes...), []inspectUnit{}}
+	for _, e := range m.Extensions {
+		j.Extensions = append(j.Extensions, inspectExtension{e.Image.Path, e.Release})
+	}
+	for _, u := range m.Units {
+		j.Units = append(j.Units, inspectUnit{u.Name, u.Path})
+	}
+	return j
+}

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package image
+
+import "time"
+
+func birth(*Tree, string) (time.Time, bool) { return time.Time{}, false }
+
+func writable(*Tree, string) bool { return true }

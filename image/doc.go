@@ -1,0 +1,20 @@
+// Package image finds and opens OS images: by name in the places where portable
+// services are kept, or by path. What is in an image is read in this process,
+// never mounted, and taken for an attacker's: a symbolic link leads to where it
+// would lead for a process with the image as its root directory, and nowhere
+// else.
+//
+// All paths hang off a root directory that the caller gives, and are written as
+// someone sees them who has that root.
+package image
+
+import "errors"
+
+var (
+	// ErrNotFound: there is no image of that name or path.
+	ErrNotFound = errors.New("no such image")
+	// ErrUnsupported: it may well be an image, but this package can't read it.
+	ErrUnsupported = errors.New("can't be read")
+	// ErrNotImage: it is there, but it is no image.
+	ErrNotImage = errors.New("not an image")
+)

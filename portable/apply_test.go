@@ -1,0 +1,159 @@
+package portable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+var errInjected = errors.New("injected")
+
+// failing makes the call number n, counted from 0, fail. With dead, all after it
+// fail, too, as if the process had died.
+func failing(f files, n int, dead bool) (files, *int) {
+	count := 0
+	try := func(call func() error) error {
+		count++
+		if count-1 == n || dead && count-1 > n {
+			return errInjected
+		}
+		return call()
+	}
+	return files{
+		mkdir: func(name string, mode fs.FileMode) error { return try(func() error { return f.mkdir(name, mode) }) },
+		create: func(name string, data []byte, mode fs.FileMode) error {
+			return try(func() error { return f.create(name, data, mode) })
+		},
+		symlink: func(to, name string) error { return try(func() error { return f.symlink(to, name) }) },
+		rename:  func(from, to string) error { return try(func() error { return f.rename(from, to) }) },
+		link:    func(from, to string) error { return try(func() error { return f.link(from, to) }) },
+		chown:   func(name string, uid, gid int) error { return try(func() error { return f.chown(name, uid, gid) }) },
+		remove:  func(name string) error { return try(func() error { return f.remove(name) }) },
+		sync:    func(folder string) error { return try(func() error { return f.sync(folder) }) },
+	}, &count
+}
+
+// calls is how many calls an operation makes.
+func calls(t *testing.T, op operation) int {
+	t.Helper()
+	h := openHost(t, services(t))
+	op.prepare(t, h)
+	p, err := op.plan(h)
+	must(t, err)
+	var count *int
+	h.files, count = failing(h.files, -1, false)
+	must(t, h.Apply(ctx(), p))
+	return *count
+}
+
+// TestEveryFailureIsUndone makes each call fail in turn, and lets the process die
+// at each.
+func TestEveryFailureIsUndone(t *testing.T) {
+	t.Parallel()
+	for _, op := range operations {
+		for _, dead := range []bool{false, true} {
+			name := op.name + ", failing"
+			if dead {
+				name = op.name + ", dying"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				n := calls(t, op)
+				if n < 10 {
+					t.Fatalf("only %d calls", n)
+				}
+				// After the last but one, the journal is gone and all is done.
+				for i := range n - 1 {
+					if failAt(t, op, i, dead); t.Failed() {
+						t.Fatalf("after call %d", i)
+					}
+				}
+			})
+		}
+	}
+}
+
+func failAt(t *testing.T, op operation, i int, dead bool) {
+	t.Helper()
+	dir := services(t)
+	h := openHost(t, dir)
+	op.prepare(t, h)
+	p, err := op.plan(h)
+	must(t, err)
+	before := look(t, dir)
+	h.files, _ = failing(h.files, i, dead)
+	if err := h.Apply(ctx(), p); !errors.Is(err, errInjected) {
+		t.Fatalf("call %d: %v", i, err)
+	}
+	if dead {
+		_, _, err := openHost(t, dir).Recover(ctx(), false)
+		must(t, err)
+	}
+	same(t, before, look(t, dir))
+}
+
+// Recovering may be interrupted itself, any number of times.
+func TestRecoveryIsInterrupted(t *testing.T) {
+	t.Parallel()
+	op := operations[4]
+	n := calls(t, op)
+	dir := services(t)
+	h := openHost(t, dir)
+	op.prepare(t, h)
+	p, err := op.plan(h)
+	must(t, err)
+	before := look(t, dir)
+	h.files, _ = failing(h.files, n-5, true)
+	if err := h.Apply(ctx(), p); !errors.Is(err, ErrUnfinished) {
+		t.Fatal(err)
+	}
+	for i := range 3 * n {
+		next := openHost(t, dir)
+		next.files, _ = failing(next.files, i/2, true)
+		if _, _, err = next.Recover(ctx(), false); err == nil {
+			break
+		}
+	}
+	must(t, err)
+	same(t, before, look(t, dir))
+}
+
+func TestOutdatedPlan(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	h := openHost(t, dir)
+	p, err := first(h)
+	must(t, err)
+	must(t, os.MkdirAll(filepath.Join(dir, "etc/systemd/system.attached"), 0o755))
+	before := look(t, dir)
+	if err := h.Apply(ctx(), p); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+	same(t, before, look(t, dir))
+}
+
+// Files of another owner come back as they were.
+func TestOwnerComesBack(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	dir := services(t)
+	h := openHost(t, dir)
+	applied(first)(t, h)
+	unit := "etc/systemd/system.attached/web.service"
+	must(t, os.Chown(filepath.Join(dir, unit), 12, 34))
+	p, err := operations[3].plan(h)
+	must(t, err)
+	h.files, _ = failing(h.files, 9, false)
+	if err := h.Apply(ctx(), p); !errors.Is(err, errInjected) {
+		t.Fatal(err)
+	}
+	at, err := stateAt(h.root, unit)
+	must(t, err)
+	if at.UID != 12 || at.GID != 34 {
+		t.Errorf("it belongs to %d:%d", at.UID, at.GID)
+	}
+}

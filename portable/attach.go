@@ -1,0 +1,199 @@
+package portable
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/lockport/lockport/image"
+)
+
+// CopyMode is what is linked and what is copied.
+type CopyMode string
+
+// The modes. CopyAuto copies units and links profiles.
+const (
+	CopyAuto    CopyMode = ""
+	CopyAll     CopyMode = "copy"
+	CopySymlink CopyMode = "symlink"
+)
+
+// DefaultProfile is the profile where none is named.
+const DefaultProfile = "default"
+
+// AttachOptions say how images are attached.
+type AttachOptions struct {
+	Profile string // "" for the default
+	Copy    CopyMode
+	Scope   Scope
+	Force   bool // replace what is there
+}
+
+// PlanAttach says what attaching the images changes. It writes nothing.
+func (h *Host) PlanAttach(ctx context.Context, ref Ref, o AttachOptions) (*Plan, error) {
+	m, err := h.Inspect(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.checkAttach(); err != nil {
+		return nil, err
+	}
+	if !o.Force {
+		for _, u := range m.Units {
+			if err := h.checkFree(u.Name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return h.planUnits(ctx, m, ref, o, newOverlay(h))
+}
+
+// checkFree wants no unit of this name on the host.
+func (h *Host) checkFree(unit string) error {
+	for _, folder := range unitFolders {
+		p := "/" + path.Join(folder, unit)
+		s, err := h.lstat(p)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			return fmt.Errorf("%s: %w", p, ErrUnitExists)
+		}
+	}
+	return nil
+}
+
+// planUnits lists the changes of an attachment to a host as the overlay has it.
+func (h *Host) planUnits(ctx context.Context, m *Metadata, ref Ref, o AttachOptions, now *overlay) (*Plan, error) {
+	if o.Profile == "" {
+		o.Profile = DefaultProfile
+	}
+	prof, err := h.findProfile(o.Profile)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{Scope: o.Scope, Marker: m.marker(), Prefixes: m.Prefixes}
+	a := &attachment{h, m, o, prof, now, plan, ref.Relaxed}
+	for _, u := range m.Units {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := a.unit(u); err != nil {
+			return nil, fmt.Errorf("%s: %w", u.Name, err)
+		}
+	}
+	for _, e := range m.Extensions {
+		if err := a.link(e.Image); err != nil {
+			return nil, err
+		}
+	}
+	return plan, a.link(m.Image)
+}
+
+// attachment is a plan in the making.
+type attachment struct {
+	host    *Host
+	meta    *Metadata
+	options AttachOptions
+	profile profile
+	now     *overlay
+	plan    *Plan
+	relaxed bool
+}
+
+func (a *attachment) add(c Change) {
+	c.replace = a.options.Force
+	a.plan.Changes = append(a.plan.Changes, c)
+	a.now.note(c)
+}
+
+// mkdir plans a directory and those above that are missing.
+func (a *attachment) mkdir(p string) error {
+	if p == "/" {
+		return nil
+	}
+	there, err := a.now.exists(p)
+	if err != nil || there {
+		return err
+	}
+	if err := a.mkdir(path.Dir(p)); err != nil {
+		return err
+	}
+	a.add(Change{Type: Mkdir, Path: p, mode: 0o755})
+	return nil
+}
+
+// unit plans one unit, its drop-ins first: at no moment is there a unit without
+// them.
+func (a *attachment) unit(u Unit) error {
+	target := path.Join(a.options.Scope.attached(), u.Name)
+	if err := a.mkdir(target + ".d"); err != nil {
+		return err
+	}
+	a.add(Change{Type: Write, Path: target + ".d/20-portable.conf", Content: dropIn(a.meta, u, a.relaxed)})
+	source, content, err := a.host.profileDropIn(a.profile, unitType(u.Name))
+	if err != nil {
+		return err
+	}
+	prof := Change{Type: Symlink, Path: target + ".d/10-profile.conf", Source: source}
+	if a.options.Copy == CopyAll || source == "" {
+		prof.Type, prof.Content = Copy, content
+	}
+	if content != nil {
+		a.add(prof)
+	}
+	a.add(a.file(u, target))
+	return nil
+}
+
+// file plans the unit file itself.
+func (a *attachment) file(u Unit, target string) Change {
+	c := Change{Type: Copy, Path: target, Content: u.Content}
+	if info := a.meta.info(u); info.Type == image.Directory {
+		c.Source = path.Join(info.Path, u.Path)
+		if a.options.Copy == CopySymlink {
+			c.Type, c.Content = Symlink, nil
+		}
+	}
+	return c
+}
+
+// link plans the link by which an image elsewhere is found by name. It is a
+// convenience: something else of that name is left alone.
+func (a *attachment) link(info image.Info) error {
+	if image.InSearchPath(info.Path) {
+		return nil
+	}
+	p := path.Join(a.options.Scope.images(), path.Base(info.Path))
+	there, err := a.now.exists(p)
+	if err != nil || there {
+		return err
+	}
+	if err := a.mkdir(path.Dir(p)); err != nil {
+		return err
+	}
+	a.add(Change{Type: Symlink, Path: p, Source: info.Path})
+	return nil
+}
+
+// overlay is the host as it will be after the changes planned so far.
+type overlay struct {
+	host    *Host
+	present map[string]bool
+}
+
+func newOverlay(h *Host) *overlay { return &overlay{h, map[string]bool{}} }
+
+func (o *overlay) note(c Change) { o.present[c.Path] = c.Type != Unlink }
+
+func (o *overlay) exists(p string) (bool, error) {
+	if there, known := o.present[p]; known {
+		return there, nil
+	}
+	s, err := o.host.lstat(p)
+	if s != nil && s.Mode().Type() == fs.ModeSymlink {
+		return true, err
+	}
+	return s != nil, err
+}

@@ -1,0 +1,165 @@
+package portable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lockport/lockport/image"
+)
+
+// Attachment is a unit that was attached from an image.
+type Attachment struct {
+	Unit   string
+	Scope  Scope
+	Marker Marker
+}
+
+// Attached returns the attached units of a scope, sorted by name.
+func (h *Host) Attached(ctx context.Context, s Scope) ([]Attachment, error) {
+	entries, err := h.readDir(s.attached())
+	if err != nil {
+		return nil, err
+	}
+	var list []Attachment
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		// The unit itself may be gone: disabling removes one that is a link.
+		unit, ok := strings.CutSuffix(e.Name(), ".d")
+		if !ok || unitType(unit) == "" {
+			continue
+		}
+		text, err := image.ReadFile(h.tree, path.Join(s.attached(), e.Name(), "20-portable.conf")[1:], maxUnit)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading what is attached: %w", err)
+		}
+		if m, ok := ParseMarker(text); ok {
+			list = append(list, Attachment{unit, s, m})
+		}
+	}
+	return list, nil
+}
+
+// An identity tells whether the path in a marker is that of one image. Names of
+// other versions are other images.
+type identity struct {
+	host  *Host
+	name  string // of an image that is not found
+	paths []string
+}
+
+func (h *Host) identify(ctx context.Context, ref string) identity {
+	id := identity{host: h}
+	info, err := image.Find(ctx, h.dir, ref)
+	switch {
+	case err == nil:
+		id.paths = append(id.paths, info.Path)
+	case image.ValidName(ref):
+		id.name = ref
+		return id
+	default:
+		id.paths = append(id.paths, path.Clean(ref))
+	}
+	if at, err := h.tree.ResolveMissing(id.paths[0]); err == nil {
+		id.paths = append(id.paths, "/"+at)
+	}
+	return id
+}
+
+func (id identity) is(p string) bool {
+	if id.name != "" {
+		return image.Name(p) == id.name || path.Base(p) == id.name
+	}
+	if slices.Contains(id.paths, p) {
+		return true
+	}
+	at, err := id.host.tree.ResolveMissing(p)
+	return err == nil && slices.Contains(id.paths, "/"+at)
+}
+
+// matcher tells whether a marker names exactly the images of a reference.
+func (h *Host) matcher(ctx context.Context, ref Ref) func(Marker) bool {
+	var ids []identity
+	for _, name := range append([]string{ref.Image}, ref.Extensions...) {
+		ids = append(ids, h.identify(ctx, name))
+	}
+	return func(m Marker) bool {
+		if len(m) != len(ids) {
+			return false
+		}
+		for i := range m {
+			if !ids[i].is(m[i]) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// Status is an image and whether its units are attached.
+type Status struct {
+	image.Info
+	State State
+}
+
+// State is how far an image is in use. Without a service manager no more is known.
+type State string
+
+// The states, in the words of the original.
+const (
+	Detached        State = "detached"
+	AttachedState   State = "attached"
+	AttachedRuntime State = "attached-runtime"
+)
+
+// State tells whether the image is in use, as root image or as an extension, or
+// with extensions, whether exactly these are in use together.
+func (h *Host) State(ctx context.Context, ref Ref) (State, error) {
+	id := h.identify(ctx, ref.Image)
+	exact := h.matcher(ctx, ref)
+	return h.state(ctx, func(m Marker) bool {
+		if len(ref.Extensions) > 0 {
+			return exact(m)
+		}
+		return slices.ContainsFunc(m, id.is)
+	})
+}
+
+func (h *Host) state(ctx context.Context, is func(Marker) bool) (State, error) {
+	for _, s := range scopes {
+		list, err := h.Attached(ctx, s)
+		if err != nil {
+			return "", err
+		}
+		if slices.ContainsFunc(list, func(a Attachment) bool { return is(a.Marker) }) {
+			return map[Scope]State{Persistent: AttachedState, Runtime: AttachedRuntime}[s], nil
+		}
+	}
+	return Detached, nil
+}
+
+// List returns the images in the search path, sorted by name.
+func (h *Host) List(ctx context.Context) ([]Status, error) {
+	images, err := image.List(ctx, h.dir)
+	if err != nil {
+		return nil, err
+	}
+	list := []Status{}
+	for _, info := range images {
+		state, err := h.State(ctx, Ref{Image: info.Path})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, Status{info, state})
+	}
+	return list, nil
+}

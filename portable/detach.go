@@ -1,0 +1,162 @@
+package portable
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lockport/lockport/image"
+)
+
+// DetachOptions say where something is detached.
+type DetachOptions struct {
+	Scope Scope
+}
+
+// PlanDetach says what detaching these images changes. Images and extensions
+// have to be the very ones that were attached, in this order.
+func (h *Host) PlanDetach(ctx context.Context, ref Ref, o DetachOptions) (*Plan, error) {
+	return h.planRemoval(ctx, ref, o.Scope, h.matcher(ctx, ref))
+}
+
+func (h *Host) planRemoval(ctx context.Context, ref Ref, s Scope, is func(Marker) bool) (*Plan, error) {
+	list, err := h.Attached(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	r := &removal{host: h, plan: &Plan{Scope: s}, gone: map[string]bool{}}
+	var kept []Attachment
+	for _, a := range list {
+		if !is(a.Marker) {
+			kept = append(kept, a)
+			continue
+		}
+		if err := r.unit(a); err != nil {
+			return nil, err
+		}
+		r.markers = append(r.markers, a.Marker)
+	}
+	if len(r.markers) == 0 {
+		return nil, h.notAttached(ctx, ref, s, kept)
+	}
+	r.plan.Marker = r.markers[0]
+	if err := r.links(kept); err != nil {
+		return nil, err
+	}
+	// An empty directory goes, too, but not one that others have to do with.
+	_, err = r.folder(s.attached())
+	return r.plan, err
+}
+
+// notAttached is the error, with what may have been meant.
+func (h *Host) notAttached(ctx context.Context, ref Ref, s Scope, others []Attachment) error {
+	err := fmt.Errorf("%s: %w in %s", ref.Image, ErrNotAttached, s.attached())
+	var near []string
+	name := image.Unversioned(image.Name(ref.Image))
+	for _, o := range scopes {
+		list := others
+		if o != s {
+			list, _ = h.Attached(ctx, o)
+		}
+		for _, a := range list {
+			text := fmt.Sprintf("%s is, in %s", strings.Join(a.Marker, " with "), o.attached())
+			if image.Unversioned(image.Name(a.Marker[0])) == name && !slices.Contains(near, text) {
+				near = append(near, text)
+			}
+		}
+	}
+	if len(near) > 0 {
+		return fmt.Errorf("%w; %s", err, strings.Join(near, "; "))
+	}
+	return err
+}
+
+// removal is a plan in the making.
+type removal struct {
+	host    *Host
+	plan    *Plan
+	gone    map[string]bool
+	markers []Marker
+}
+
+// remove plans that a path goes if it is there.
+func (r *removal) remove(p string) error {
+	at, err := r.host.at(p)
+	if err != nil {
+		return err
+	}
+	now, err := stateAt(r.host.root, at)
+	if err != nil || now.Kind == kindNone {
+		return err
+	}
+	if now.Kind == kindDirectory {
+		return fmt.Errorf("%s: is a directory: %w", p, fs.ErrExist)
+	}
+	r.gone[p] = true
+	r.plan.Changes = append(r.plan.Changes, Change{Type: Unlink, Path: p, before: now})
+	return nil
+}
+
+// folder plans that a directory goes if it will be empty, and tells so.
+func (r *removal) folder(p string) (gone bool, err error) {
+	entries, err := r.host.readDir(p)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if !r.gone[path.Join(p, e.Name())] {
+			return false, nil
+		}
+	}
+	if s, err := r.host.lstat(p); s == nil || !s.IsDir() {
+		return false, err
+	}
+	r.gone[p] = true
+	r.plan.Changes = append(r.plan.Changes, Change{Type: Unlink, Path: p})
+	return true, nil
+}
+
+// unit plans the end of one unit. It goes before its drop-ins.
+func (r *removal) unit(a Attachment) error {
+	p := path.Join(a.Scope.attached(), a.Unit)
+	for _, name := range []string{p, p + ".d/10-profile.conf", p + ".d/20-portable.conf"} {
+		if err := r.remove(name); err != nil {
+			return err
+		}
+	}
+	gone, err := r.folder(p + ".d")
+	if err == nil && !gone {
+		r.plan.Kept = append(r.plan.Kept, p+".d")
+	}
+	return err
+}
+
+// links plans the end of the links by which images elsewhere are found, unless
+// what stays attached names them. Only links to these images go: whatever else
+// has such a name is not ours.
+func (r *removal) links(kept []Attachment) error {
+	for _, m := range r.markers {
+		for _, p := range m {
+			used := slices.ContainsFunc(kept, func(a Attachment) bool { return slices.Contains(a.Marker, p) })
+			link := path.Join(r.plan.Scope.images(), path.Base(p))
+			if used || r.gone[link] || image.InSearchPath(p) || !path.IsAbs(p) {
+				continue
+			}
+			at, err := r.host.at(link)
+			if err != nil {
+				return err
+			}
+			now, err := stateAt(r.host.root, at)
+			if err != nil || now.Kind != kindSymlink || now.Target != p {
+				continue // not ours, whatever it is
+			}
+			if err := r.remove(link); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+package portable
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+)
+
+const errNotDirectory = syscall.ENOTDIR
+
+// files is how a tree is changed: one function for each thing that can fail. All
+// paths are below the root, and their directories without links.
+type files struct {
+	mkdir   func(name string, mode fs.FileMode) error
+	create  func(name string, data []byte, mode fs.FileMode) error // new, and on disk
+	symlink func(target, name string) error
+	rename  func(from, to string) error // replaces
+	link    func(from, to string) error // does not
+	chown   func(name string, uid, gid int) error
+	remove  func(name string) error
+	sync    func(folder string) error
+}
+
+func filesBelow(root *os.Root) files {
+	return files{
+		mkdir: func(name string, mode fs.FileMode) error {
+			if err := root.Mkdir(name, mode); err != nil {
+				return err
+			}
+			return root.Chmod(name, mode) // whatever the umask
+		},
+		create:  func(name string, data []byte, mode fs.FileMode) error { return create(root, name, data, mode) },
+		symlink: root.Symlink,
+		rename:  root.Rename,
+		link:    root.Link,
+		chown:   root.Lchown,
+		remove:  root.Remove,
+		sync:    func(folder string) error { return syncFolder(root, folder) },
+	}
+}
+
+func create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func syncFolder(root *os.Root, folder string) error {
+	f, err := root.Open(folder)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// temporary is the name under which something is made before it takes its place.
+// It is one that the service manager passes over.
+func temporary(name string) string {
+	return path.Join(path.Dir(name), ".#"+path.Base(name)+".lockport")
+}

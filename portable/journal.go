@@ -1,0 +1,241 @@
+package portable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// journalName is a file that exists while a transaction is under way, beside the
+// directories that it changes. Whoever finds it without its owner undoes what
+// stands in it.
+const journalName = ".#lockport-portable.journal"
+
+// maxJournal holds a few thousand units.
+const maxJournal = 512 << 20
+
+// journal has a step for each change, in their order. No path is in it twice.
+type journal struct {
+	Version int    `json:"version"`
+	Steps   []step `json:"steps"`
+}
+
+type step struct {
+	At     string `json:"at"` // below the root
+	Before *state `json:"before"`
+	After  *state `json:"after"`
+}
+
+const journalVersion = 1
+
+// journalFolders are where a journal may be, "." for trees that are still empty.
+func (h *Host) journalFolders() []string {
+	list := []string{"."}
+	for _, s := range scopes {
+		if at, err := h.tree.Resolve(s.top()); err == nil {
+			list = append(list, at)
+		}
+	}
+	return list
+}
+
+// folderFor is where the journal of a scope goes.
+func (h *Host) folderFor(s Scope) string {
+	if at, err := h.tree.Resolve(s.top()); err == nil {
+		return at
+	}
+	return "."
+}
+
+func (h *Host) writeJournal(folder string, steps []step) error {
+	data, err := json.Marshal(journal{journalVersion, steps})
+	if err == nil && len(data) > maxJournal {
+		err = errors.New("too many changes at once")
+	}
+	name := path.Join(folder, journalName)
+	if err == nil {
+		err = h.files.create(temporary(name), data, 0o600)
+	}
+	if err == nil {
+		err = h.files.rename(temporary(name), name)
+	}
+	if err == nil {
+		err = h.files.sync(folder)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("writing the journal: %w", err), h.sweep(temporary(name)), h.sweep(name))
+	}
+	return nil
+}
+
+// removeJournal ends a transaction.
+func (h *Host) removeJournal(folder string) error {
+	if err := h.files.remove(path.Join(folder, journalName)); err != nil {
+		return fmt.Errorf("removing the journal: %w", err)
+	}
+	return h.files.sync(folder)
+}
+
+// sweep removes what may be there.
+func (h *Host) sweep(at string) error {
+	err := h.root.Remove(at)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory) {
+		return nil
+	}
+	return err
+}
+
+// readJournal returns nil if there is none.
+func (h *Host) readJournal(folder string) ([]step, error) {
+	f, err := h.root.OpenFile(path.Join(folder, journalName), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var j journal
+	if err := json.NewDecoder(io.LimitReader(f, maxJournal)).Decode(&j); err != nil {
+		return nil, fmt.Errorf("reading the journal: %w", err)
+	}
+	if j.Version != journalVersion {
+		return nil, fmt.Errorf("the journal has version %d, and %d is known", j.Version, journalVersion)
+	}
+	for _, s := range j.Steps {
+		if !fs.ValidPath(s.At) || s.At == "." || s.Before == nil || s.After == nil {
+			return nil, errors.New("the journal is damaged")
+		}
+	}
+	return j.Steps, nil
+}
+
+// lock keeps other processes out until unlock is called.
+func (h *Host) lock(ctx context.Context) (unlock func(), err error) {
+	f, err := h.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+			continue
+		}
+		break
+	}
+	_ = f.Close()
+	return nil, fmt.Errorf("locking %s: %w", h.dir, err)
+}
+
+// Settled wants that no interrupted transaction is left.
+func (h *Host) Settled(ctx context.Context) error {
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, folder := range h.journalFolders() {
+		if _, err := h.root.Lstat(path.Join(folder, journalName)); err == nil {
+			return fmt.Errorf("/%s: %w", path.Join(folder, journalName), ErrUnfinished)
+		}
+	}
+	return nil
+}
+
+// Recover undoes what an interrupted transaction did. What someone else has
+// changed since is an error, or with keep left as it is. It returns the paths
+// that were put back and those that were left.
+func (h *Host) Recover(ctx context.Context, keep bool) (undone, kept []string, err error) {
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
+	return h.recover(keep)
+}
+
+func (h *Host) recover(keep bool) (undone, kept []string, err error) {
+	for _, folder := range h.journalFolders() {
+		if err := h.sweep(temporary(path.Join(folder, journalName))); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+			return undone, kept, err
+		}
+		steps, err := h.readJournal(folder)
+		if err != nil {
+			return undone, kept, fmt.Errorf("%w: %w", ErrUnfinished, err)
+		}
+		if steps == nil {
+			continue
+		}
+		u, k, err := h.undo(steps, keep)
+		undone, kept = append(undone, u...), append(kept, k...)
+		if err == nil {
+			err = h.removeJournal(folder)
+		}
+		if err != nil {
+			return undone, kept, fmt.Errorf("%w: %w", ErrUnfinished, err)
+		}
+	}
+	return undone, kept, nil
+}
+
+// undo puts back the state before the steps, whichever of them were taken.
+func (h *Host) undo(steps []step, keep bool) (undone, kept []string, err error) {
+	for _, s := range steps {
+		if err := h.sweep(temporary(s.At)); err != nil {
+			return nil, nil, err
+		}
+		now, err := stateAt(h.root, s.At)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !now.same(s.Before) && !now.same(s.After) {
+			kept = append(kept, "/"+s.At)
+		}
+	}
+	if len(kept) > 0 && !keep {
+		return nil, nil, fmt.Errorf("/%s has been changed since", kept[0][1:])
+	}
+	folders := map[string]bool{}
+	for _, s := range slices.Backward(steps) {
+		now, err := stateAt(h.root, s.At)
+		if err != nil {
+			return undone, kept, err
+		}
+		if now.same(s.Before) || !now.same(s.After) {
+			continue
+		}
+		if err := h.restore(s.At, now, s.Before); err != nil {
+			return undone, kept, fmt.Errorf("putting back /%s: %w", s.At, err)
+		}
+		undone = append(undone, "/"+s.At)
+		folders[path.Dir(s.At)] = true
+	}
+	return undone, kept, h.syncAll(folders)
+}
+
+// syncAll brings directories to the disk, as far as they still exist.
+func (h *Host) syncAll(folders map[string]bool) error {
+	for folder := range folders {
+		if err := h.files.sync(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("syncing /%s: %w", folder, err)
+		}
+	}
+	return nil
+}

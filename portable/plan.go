@@ -1,0 +1,42 @@
+package portable
+
+import "io/fs"
+
+// ChangeType is what is done to a path.
+type ChangeType string
+
+// The types of changes, in the words of the D-Bus interface of the original.
+const (
+	Copy    ChangeType = "copy"
+	Symlink ChangeType = "symlink"
+	Unlink  ChangeType = "unlink" // also of directories
+	Write   ChangeType = "write"
+	Mkdir   ChangeType = "mkdir"
+)
+
+// Change is one step of a plan.
+type Change struct {
+	Type    ChangeType `json:"type"`
+	Path    string     `json:"path"`
+	Source  string     `json:"source,omitempty"`
+	Content []byte     `json:"-"` // of what is copied and written
+
+	replace bool        // what is there may be replaced
+	before  *state      // what is there, once it is known
+	mode    fs.FileMode // of a directory that is made again
+}
+
+// Plan is a list of changes that belong together. It was made for the host as it
+// was then; what has changed since makes its application fail.
+type Plan struct {
+	Scope   Scope
+	Changes []Change
+	// Removed are changes of the first half of a reattachment that the second does not make good.
+	Removed []Change
+	// Kept are directories that stay, as they hold files of others.
+	Kept []string
+	// Marker names the images.
+	Marker Marker
+	// Prefixes that chose the units of an attachment.
+	Prefixes []string
+}

@@ -1,0 +1,229 @@
+package portable
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tree writes files below a new directory and returns it.
+func tree(t *testing.T, list map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range list {
+		p := filepath.Join(dir, name)
+		must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		must(t, os.WriteFile(p, []byte(text), 0o644))
+	}
+	return dir
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// look describes all below a directory: mode and content of each path.
+func look(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	seen := map[string]string{}
+	must(t, filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		text := info.Mode().String()
+		switch info.Mode().Type() {
+		case 0:
+			b, err := os.ReadFile(p)
+			must(t, err)
+			text += " " + string(b)
+		case fs.ModeSymlink:
+			to, err := os.Readlink(p)
+			must(t, err)
+			text += " " + to
+		}
+		seen[rel] = text
+		return nil
+	}))
+	return seen
+}
+
+func same(t *testing.T, want, have map[string]string) {
+	t.Helper()
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("the tree is not what it should be:\n%s", diff)
+	}
+}
+
+func openHost(t *testing.T, dir string) *Host {
+	t.Helper()
+	h, err := OpenHost(dir)
+	must(t, err)
+	t.Cleanup(func() { must(t, h.Close()) })
+	return h
+}
+
+// services is a host with two versions of an image outside the search path.
+func services(t *testing.T) string {
+	t.Helper()
+	return tree(t, map[string]string{
+		"etc/hostname": "host",
+		"usr/lib/systemd/portable/profile/default/service.conf": "[Service]\n",
+		"srv/web_1/usr/lib/os-release":                          "ID=x\nVERSION_ID=1\n",
+		"srv/web_1/usr/lib/systemd/system/web.service":          "# 1\n",
+		"srv/web_1/usr/lib/systemd/system/web-old@.timer":       "# 1\n",
+		"srv/web_2/usr/lib/os-release":                          "ID=x\nVERSION_ID=2\n",
+		"srv/web_2/usr/lib/systemd/system/web.service":          "# 2\n",
+		"srv/web_2/usr/lib/systemd/system/web-new.socket":       "# 2\n",
+	})
+}
+
+func ctx() context.Context { return context.Background() }
+
+// An operation is planned for, and applied to, a tree that prepare has made.
+type operation struct {
+	name    string
+	prepare func(*testing.T, *Host)
+	plan    func(*Host) (*Plan, error)
+}
+
+func attachPlan(version string, o AttachOptions) func(*Host) (*Plan, error) {
+	return func(h *Host) (*Plan, error) { return h.PlanAttach(ctx(), Ref{Image: "/srv/web_" + version}, o) }
+}
+
+func applied(plan func(*Host) (*Plan, error)) func(*testing.T, *Host) {
+	return func(t *testing.T, h *Host) {
+		t.Helper()
+		p, err := plan(h)
+		must(t, err)
+		must(t, h.Apply(ctx(), p))
+	}
+}
+
+var (
+	first      = attachPlan("1", AttachOptions{Scope: Persistent})
+	operations = []operation{
+		{"attach", func(*testing.T, *Host) {}, first},
+		{"attach copies", func(*testing.T, *Host) {}, attachPlan("1", AttachOptions{Copy: CopyAll, Scope: Runtime})},
+		{"attach by force", applied(first), attachPlan("2", AttachOptions{Copy: CopySymlink, Scope: Persistent, Force: true})},
+		{"detach", applied(first), func(h *Host) (*Plan, error) {
+			return h.PlanDetach(ctx(), Ref{Image: "/srv/web_1"}, DetachOptions{Persistent})
+		}},
+		{"reattach", applied(first), func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), Ref{Image: "/srv/web_2"}, AttachOptions{Scope: Persistent})
+		}},
+	}
+)
+
+// The tree is written down from what is known of systemd-portabled 257.
+func TestAttachedTree(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	before := look(t, dir)
+	h := openHost(t, dir)
+	applied(first)(t, h)
+	const at = "etc/systemd/system.attached"
+	want := map[string]string{
+		"etc/systemd": "drwxr-xr-x", at: "drwxr-xr-x", "etc/portables": "drwxr-xr-x",
+		"etc/portables/web_1":  "Lrwxrwxrwx /srv/web_1",
+		at + "/web.service":    "-rw-r--r-- # 1\n",
+		at + "/web.service.d":  "drwxr-xr-x",
+		at + "/web-old@.timer": "-rw-r--r-- # 1\n", at + "/web-old@.timer.d": "drwxr-xr-x",
+		at + "/web.service.d/10-profile.conf": "Lrwxrwxrwx /usr/lib/systemd/portable/profile/default/service.conf",
+		at + "/web.service.d/20-portable.conf": "-rw-r--r-- # Drop-in created for image '/srv/web_1', do not edit.\n\n" +
+			"[Service]\nRootDirectory=/srv/web_1\nEnvironment=PORTABLE=web_1\nLogExtraFields=PORTABLE=web_1\n" +
+			"LogExtraFields=PORTABLE_NAME_AND_VERSION=x_1\n",
+		at + "/web-old@.timer.d/20-portable.conf": "-rw-r--r-- # Drop-in created for image '/srv/web_1', do not edit.\n",
+	}
+	for p, text := range before {
+		want[p] = text
+	}
+	same(t, want, look(t, dir))
+	applied(operations[3].plan)(t, h)
+	after := look(t, dir)
+	// As the original, detach leaves the directory of links, and those above.
+	delete(after, "etc/portables")
+	delete(after, "etc/systemd")
+	same(t, before, after)
+}
+
+// A link of the image's name that leads elsewhere is not ours, nor is a file.
+func TestDetachLeavesOthers(t *testing.T) {
+	t.Parallel()
+	for _, target := range []string{"", "/srv/web_2"} {
+		dir := services(t)
+		h := openHost(t, dir)
+		applied(first)(t, h)
+		link := filepath.Join(dir, "etc/portables/web_1")
+		must(t, os.Remove(link))
+		if target != "" {
+			must(t, os.Symlink(target, link))
+		} else {
+			must(t, os.WriteFile(link, []byte("a file"), 0o644))
+		}
+		want := look(t, dir)["etc/portables/web_1"]
+		applied(operations[3].plan)(t, h)
+		if have := look(t, dir)["etc/portables/web_1"]; have != want {
+			t.Errorf("%q instead of %q", have, want)
+		}
+	}
+}
+
+// The tree may itself have absolute links, which lead to its own top.
+func TestLinksInTheHost(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	must(t, os.MkdirAll(filepath.Join(dir, "real/systemd"), 0o755))
+	must(t, os.Symlink("/real/systemd", filepath.Join(dir, "etc/systemd")))
+	h := openHost(t, dir)
+	applied(first)(t, h)
+	if _, ok := look(t, dir)["real/systemd/system.attached/web.service"]; !ok {
+		t.Error("the unit is not where the link leads")
+	}
+}
+
+// Units that are links out of the image get what the image has there, if anything.
+func TestUnitsStayInside(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	units := filepath.Join(dir, "srv/web_1/usr/lib/systemd/system")
+	for name, target := range map[string]string{
+		"web-a": "/etc/hostname", "web-b": "../../../../../../../etc/hostname", "web-c": "web-d.service", "web-d": "web-c.service.x",
+		"web-e": "/dev/null", "web-f": "/usr/lib/systemd/system/web.service",
+	} {
+		must(t, os.Symlink(target, filepath.Join(units, name+".service")))
+	}
+	must(t, os.WriteFile(filepath.Join(units, "web-g.service"), nil, 0o644))
+	h := openHost(t, dir)
+	m, err := h.Inspect(ctx(), Ref{Image: "/srv/web_1"})
+	must(t, err)
+	var names []string
+	for _, u := range m.Units {
+		names = append(names, u.Name)
+	}
+	if diff := cmp.Diff([]string{"web-f.service", "web-old@.timer", "web.service"}, names); diff != "" {
+		t.Error(diff)
+	}
+	must(t, os.WriteFile(filepath.Join(units, "web-h.service"), []byte("[Service]\x1b[2J"), 0o644))
+	if _, err := h.Inspect(ctx(), Ref{Image: "/srv/web_1"}); err == nil {
+		t.Error("control characters in a unit are taken")
+	}
+	must(t, os.Truncate(filepath.Join(units, "web-h.service"), maxUnit+1))
+	if _, err := h.Inspect(ctx(), Ref{Image: "/srv/web_1"}); err == nil {
+		t.Error("a unit of any size is taken")
+	}
+}

@@ -1,0 +1,57 @@
+package portable
+
+import (
+	"context"
+	"path"
+	"slices"
+)
+
+// PlanReattach says what it changes to attach images in the place of what is
+// attached of them, of whatever version. At no moment is a unit missing that is
+// in both.
+func (h *Host) PlanReattach(ctx context.Context, ref Ref, o AttachOptions) (*Plan, error) {
+	m, err := h.Inspect(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.checkAttach(); err != nil {
+		return nil, err
+	}
+	old, err := h.planRemoval(ctx, ref, o.Scope, m.marker().sameButVersion)
+	if err != nil {
+		return nil, err
+	}
+	now := newOverlay(h)
+	for _, c := range old.Changes {
+		if c.before != nil { // directories stay until it is clear that they are not needed
+			now.note(c)
+		}
+	}
+	plan, err := h.planUnits(ctx, m, ref, o, now)
+	if err != nil {
+		return nil, err
+	}
+	merge(plan, old)
+	return plan, nil
+}
+
+// merge adds to an attachment the removals that it does not make good, and
+// allows it to replace what those would have removed.
+func merge(plan, old *Plan) {
+	removed := map[string]Change{}
+	for _, c := range old.Changes {
+		removed[c.Path] = c
+	}
+	needed := map[string]bool{}
+	for i, c := range plan.Changes {
+		if was, ok := removed[c.Path]; ok {
+			plan.Changes[i].replace, plan.Changes[i].before = true, was.before
+		}
+		for p := c.Path; p != "/"; p = path.Dir(p) {
+			needed[p] = true
+		}
+	}
+	plan.Removed = slices.DeleteFunc(slices.Clone(old.Changes), func(c Change) bool { return needed[c.Path] })
+	plan.Changes = append(plan.Changes, plan.Removed...)
+	plan.Kept = slices.DeleteFunc(slices.Clone(old.Kept), func(p string) bool { return needed[p] })
+}
