@@ -2,18 +2,15 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockport/lockport/image"
-	"github.com/lockport/lockport/internal/verity"
 )
 
 // verifyOptions are those of verify.
@@ -74,7 +71,7 @@ func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) 
 	v := img.Layout.Verity
 	switch {
 	case v.Unsigned == nil || errors.Is(v.Unsigned, image.ErrUnsigned):
-	case errors.Is(v.Unsigned, verity.ErrUntrusted):
+	case errors.Is(v.Unsigned, image.ErrUntrusted):
 		a.warn("%s: signed, but by nobody whose certificate is here: %v", img.Path, v.Unsigned)
 	default:
 		return fmt.Errorf("%s: %w", img.Path, v.Unsigned)
@@ -90,9 +87,9 @@ func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) 
 
 // options are those with which the image is opened.
 func (o *verifyOptions) options() ([]image.Option, error) {
-	list := []image.Option{image.WithCertificates(o.trusted)}
+	list := []image.Option{image.WithTrust(o.root, o.certificates...)}
 	if o.rootHash != "" {
-		hash, err := verity.ParseRootHash([]byte(o.rootHash))
+		hash, err := image.ParseRootHash(o.rootHash)
 		if err != nil {
 			return nil, fmt.Errorf("--root-hash: %w", err)
 		}
@@ -106,34 +103,6 @@ func (o *verifyOptions) options() ([]image.Option, error) {
 		list = append(list, image.WithPolicy(p))
 	}
 	return list, nil
-}
-
-// trusted are the certificates of the tree and those that are named.
-func (o *verifyOptions) trusted() ([]*x509.Certificate, error) {
-	list, err := image.Certificates(o.root)
-	for _, name := range o.certificates {
-		c, bad := readCertificate(name)
-		if bad != nil {
-			err = errors.Join(err, fmt.Errorf("--certificate: %s: %w", name, bad))
-			continue
-		}
-		list = append(list, c)
-	}
-	return list, err
-}
-
-func readCertificate(name string) (*x509.Certificate, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	const most = 1 << 20
-	text, err := io.ReadAll(io.LimitReader(f, most))
-	if err != nil {
-		return nil, err
-	}
-	return verity.ParseCertificate(text)
 }
 
 // verdict is what verify says as JSON.
