@@ -56,8 +56,9 @@ func prose(n int) []byte {
 	return []byte(strings.Repeat("All work and no play makes Jack a dull boy. ", n/44+1))[:n]
 }
 
-// nasty makes a folder with what is hard to get right.
-func nasty(t testing.TB) string {
+// nasty makes a folder with what is hard to get right, and this many entries in
+// one directory.
+func nasty(t testing.TB, many int) string {
 	t.Helper()
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -74,7 +75,7 @@ func nasty(t testing.TB) string {
 	write("bad utf8 \xff\xfe/and \n newline", []byte("names"))
 	write(strings.Repeat("n", 254), []byte("long")) // mkfs.erofs 1.5 takes no longer one
 	write(strings.Repeat("d/", 60)+"deep", []byte("deep"))
-	for i := range 5000 {
+	for i := range many {
 		write(fmt.Sprintf("many/%d-%s", i, strings.Repeat("é", i%20)), nil)
 	}
 	for i := range 12 {
