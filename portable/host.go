@@ -38,14 +38,16 @@ func (s Scope) images() string { return s.top() + "/portables" }
 // Host is the tree of files that services are attached to. Its methods are not
 // safe for concurrent use; other processes are kept out while one changes it.
 type Host struct {
-	dir   string
-	tree  *image.Tree
-	root  *os.Root
-	files files
+	dir    string
+	tree   *image.Tree
+	root   *os.Root
+	files  files
+	images []image.Option
 }
 
-// OpenHost opens the tree below a directory. The caller closes it.
-func OpenHost(dir string) (*Host, error) {
+// OpenHost opens the tree below a directory; images in it are opened with the
+// options. The caller closes it.
+func OpenHost(dir string, images ...image.Option) (*Host, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -54,7 +56,7 @@ func OpenHost(dir string) (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return &Host{dir, tree, root, filesBelow(root)}, nil
+	return &Host{dir, tree, root, filesBelow(root), images}, nil
 }
 
 // Close closes the tree.
