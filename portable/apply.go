@@ -64,16 +64,21 @@ func (h *Host) abandon(folder string, steps []step) error {
 
 // steps looks at what is there, and whether it is what the plan was made for.
 func (h *Host) steps(changes []Change) ([]step, error) {
+	h.lookAgain()
 	var list []step
+	fresh := map[string]bool{} // directories that are not there yet, nor is what is in them
 	for _, c := range changes {
 		at, err := h.at(c.Path)
 		if err != nil {
 			return nil, err
 		}
-		before, err := stateAt(h.root, at)
-		if err != nil {
-			return nil, err
+		before := &state{Kind: kindNone}
+		if !fresh[path.Dir(at)] {
+			if before, err = stateAt(h.root, at); err != nil {
+				return nil, err
+			}
 		}
+		fresh[at] = c.Type == Mkdir && before.Kind == kindNone
 		switch {
 		case c.before != nil && !c.before.same(before):
 			return nil, fmt.Errorf("%s: has been changed since the plan was made", c.Path)

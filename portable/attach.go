@@ -40,12 +40,8 @@ func (h *Host) PlanAttach(ctx context.Context, refs []Ref, o AttachOptions) (*Pl
 		return nil, err
 	}
 	if !o.Force {
-		for _, m := range list {
-			for _, u := range m.Units {
-				if err := h.checkFree(u.Name); err != nil {
-					return nil, err
-				}
-			}
+		if err := h.checkFree(list); err != nil {
+			return nil, err
 		}
 	}
 	return h.planUnits(ctx, list, refs, o, newOverlay(h))
@@ -74,16 +70,23 @@ func (h *Host) inspectAll(ctx context.Context, refs []Ref) ([]*Metadata, error) 
 	return list, nil
 }
 
-// checkFree wants no unit of this name on the host.
-func (h *Host) checkFree(unit string) error {
+// checkFree wants the host to have none of these units.
+func (h *Host) checkFree(list []*Metadata) error {
 	for _, folder := range unitFolders {
-		p := "/" + path.Join(folder, unit)
-		s, err := h.lstat(p)
+		entries, err := h.readDir("/" + folder)
 		if err != nil {
 			return err
 		}
-		if s != nil {
-			return fmt.Errorf("%s: %w", p, ErrUnitExists)
+		have := map[string]bool{}
+		for _, e := range entries {
+			have[e.Name()] = true
+		}
+		for _, m := range list {
+			for _, u := range m.Units {
+				if have[u.Name] {
+					return fmt.Errorf("/%s/%s: %w", folder, u.Name, ErrUnitExists)
+				}
+			}
 		}
 	}
 	return nil

@@ -21,6 +21,7 @@ type Attachment struct {
 
 // Attached returns the attached units of a scope, sorted by name.
 func (h *Host) Attached(ctx context.Context, s Scope) ([]Attachment, error) {
+	h.lookAgain()
 	entries, err := h.readDir(s.attached())
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ type files struct {
 	sync    func(folder string) error
 }
 
-func filesBelow(root *os.Root) files {
+func filesBelow(root *dirs) files {
 	return files{
 		mkdir: func(name string, mode fs.FileMode) error {
 			if err := root.Mkdir(name, mode); err != nil {
@@ -41,7 +41,7 @@ func filesBelow(root *os.Root) files {
 	}
 }
 
-func create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
+func create(root *dirs, name string, data []byte, mode fs.FileMode) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
-func syncFolder(root *os.Root, folder string) error {
+func syncFolder(root *dirs, folder string) error {
 	f, err := root.Open(folder)
 	if err != nil {
 		return err

@@ -55,6 +55,7 @@ func (m *Metadata) info(u Unit) image.Info {
 
 // Inspect reads what the images hold.
 func (h *Host) Inspect(ctx context.Context, ref Ref) (*Metadata, error) {
+	h.lookAgain()
 	prefixes, err := prefixesOf(ref.Image, ref.Prefixes)
 	if err != nil {
 		return nil, err
