@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"bytes"
+	"io/fs"
 	"slices"
 	"testing"
 
@@ -124,6 +125,26 @@ func TestEntries(t *testing.T) {
 		{"two places", func(b []byte) { put32(b[entry("text"):], number("dir")); b[entry("text")+7] = 2 }, ErrDamaged, "in two places"},
 	} {
 		hostile.Refuse(t, b, c.name, c.hurt, c.want, c.text)
+	}
+}
+
+// An entry may leave it to the inode what it is.
+func TestEntryOfUnknownType(t *testing.T) {
+	t.Parallel()
+	b := imagefstest.Images(t, 6)["extents"]
+	b[entryAt(t, b, "link")+7] = 0
+	fsys, err := Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := fsys.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if (e.Type() == fs.ModeSymlink) != (e.Name() == "link" || e.Name() == "long") {
+			t.Errorf("%s is a %v", e.Name(), e.Type())
+		}
 	}
 }
 
