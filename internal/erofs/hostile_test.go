@@ -118,7 +118,18 @@ func TestChunks(t *testing.T) {
 	} {
 		hostile.Refuse(t, b, c.name, c.hurt, c.want, c.text)
 	}
-	if le.Uint32(b[table+4:]) == noBlock {
-		t.Error("the first chunk is a hole, and should be data")
+	// The second chunk becomes a hole.
+	put32(b[table+8+4:], noBlock)
+	fsys, err := Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := imagefstest.Holes()
+	clear(want[8192 : 2*8192])
+	if bytes.Equal(want, imagefstest.Holes()) {
+		t.Error("there was nothing in the chunk")
+	}
+	if got, err := fsys.ReadFile("holes"); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("with a hole: %d bytes, or others, %v", len(got), err)
 	}
 }
