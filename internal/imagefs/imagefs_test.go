@@ -79,7 +79,7 @@ func sample() fake {
 		3: {info: imagefs.Info{Mode: fs.ModeDir | 0o755, ModTime: modTime, Stat: imagefs.Stat{Inode: 3}}, entries: []imagefs.Dirent{{Name: "again", Inode: 2}}},
 		4: {
 			info:    imagefs.Info{Mode: fs.ModeSymlink | 0o777, Size: 5, ModTime: modTime, Stat: imagefs.Stat{Inode: 4}},
-			extents: []imagefs.Extent{{At: 10_000, Len: 5}},
+			extents: []imagefs.Extent{{At: 300, Len: 5}},
 		},
 		5: {info: imagefs.Info{Mode: fs.ModeNamedPipe, ModTime: modTime, Stat: imagefs.Stat{Inode: 5}}},
 	}
@@ -270,6 +270,16 @@ func TestLimits(t *testing.T) {
 		if got, err := fsys.ReadLink("link"); !errors.Is(err, errDamaged) {
 			t.Errorf("%+v: %q, %v", e, got, err)
 		}
+	}
+}
+
+// The kernel ends a target at the first null, and would so see another one.
+func TestTargetWithNull(t *testing.T) {
+	t.Parallel()
+	f := sample()
+	f[4].extents = []imagefs.Extent{{At: 300, Len: 2}, {Len: 1, Hole: true}, {At: 300, Len: 2}}
+	if got, err := open(t, f).ReadLink("link"); !errors.Is(err, errDamaged) || got != "" || !strings.Contains(err.Error(), `\x00`) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
