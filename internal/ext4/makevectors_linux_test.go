@@ -17,12 +17,15 @@ import (
 var update = flag.Bool("update", false, "make the images in testdata again")
 
 // recipes are the arguments of mkfs.ext4 for the images in testdata.
-var recipes = map[string]string{
-	"extents": "-b 1024 -O ^has_journal",
-	"inline":  "-b 1024 -O ^has_journal,inline_data",
-	"old":     "-b 1024 -t ext2 -I 128 -O ^filetype,^resize_inode",
-	"blocks":  "-b 4096 -O ^has_journal,^extents,^64bit,ea_inode",
-	"groups":  "-b 1024 -O ^has_journal,meta_bg,^resize_inode -g 256",
+var recipes = map[string]struct {
+	args string
+	size int64
+}{
+	"extents": {"-b 1024 -O ^has_journal,^resize_inode", 128 << 10},
+	"inline":  {"-b 1024 -O ^has_journal,^resize_inode,inline_data", 128 << 10},
+	"old":     {"-b 1024 -t ext2 -I 128 -O ^filetype,^resize_inode", 128 << 10},
+	"blocks":  {"-b 4096 -O ^has_journal,^resize_inode,^extents,^64bit,ea_inode", 256 << 10},
+	"groups":  {"-b 1024 -O ^has_journal,meta_bg,^resize_inode -g 256", 512 << 10},
 }
 
 // TestMakeVectors is the recipe of testdata/*.gz, as root, by mkfs.ext4 1.47.0
@@ -31,11 +34,11 @@ func TestMakeVectors(t *testing.T) {
 	if !*update {
 		t.Skip("only with -update")
 	}
-	for name, args := range recipes {
-		makeImage(t, name, args, 40, source)
+	for name, r := range recipes {
+		makeImage(t, name, r.args, r.size, 40, source)
 	}
 	// A directory with an index of hashes.
-	makeImage(t, "index", "-b 1024 -O ^has_journal", 340, func(t *testing.T, dir string) {
+	makeImage(t, "index", "-b 1024 -O ^has_journal,^resize_inode", 192<<10, 340, func(t *testing.T, dir string) {
 		for i := range 300 {
 			must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i, strings.Repeat("-", i%2*40))), nil, 0o644))
 		}
@@ -44,11 +47,11 @@ func TestMakeVectors(t *testing.T) {
 
 // makeImage lets the kernel fill an image, as mkfs.ext4 does not write all that
 // there can be.
-func makeImage(t *testing.T, name, args string, inodes int, fill func(*testing.T, string)) {
+func makeImage(t *testing.T, name, args string, size int64, inodes int, fill func(*testing.T, string)) {
 	t.Helper()
 	image, dir := filepath.Join(t.TempDir(), name), t.TempDir()
 	must(t, os.WriteFile(image, nil, 0o600))
-	must(t, os.Truncate(image, 512<<10))
+	must(t, os.Truncate(image, size))
 	run(t, "mkfs.ext4", append(strings.Fields(args), "-q", "-F", "-N", fmt.Sprint(inodes), "-m", "0", "-U", "clear", image)...)
 	run(t, "mount", "-o", "loop,noatime", image, dir)
 	defer unix.Unmount(dir, 0)

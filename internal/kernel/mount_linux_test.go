@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -212,6 +213,57 @@ func linksAreNotFollowed(t *testing.T, files fs.ReadLinkFS) {
 	if b, err := io.ReadAll(f); err == nil {
 		t.Errorf("the link is read: %q", b)
 	}
+}
+
+// childImage is set in a process that mounts this image and waits to be killed.
+const childImage = "LOCKPORT_TEST_MOUNT"
+
+func TestMountChild(t *testing.T) {
+	path := os.Getenv(childImage)
+	if path == "" {
+		t.Skip("only as a child of TestMountDies")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = New(Options{}).Mount(t.Context(), f, before, filesystems["ext4"].size, "ext4")
+	fmt.Println("mounted:", err)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// Of a process that is killed, nothing is left either.
+func TestMountDies(t *testing.T) {
+	t.Parallel()
+	root(t)
+	file, size := fileSystemIn(t, "ext4")
+	_, undo := mountPart(t, file, size, "ext4") // or skip
+	if err := undo(); err != nil {
+		t.Fatal(err)
+	}
+	noLoops(t, file.Name())
+	child := exec.Command(os.Args[0], "-test.run=^TestMountChild$")
+	child.Env = append(os.Environ(), childImage+"="+file.Name())
+	if _, err := child.StdinPipe(); err != nil { // it reads until it is killed
+		t.Fatal(err)
+	}
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || said != "mounted: <nil>\n" {
+		t.Errorf("the child says %q, %v", said, err)
+	}
+	if len(loops(file.Name())) != 1 {
+		t.Errorf("loop devices while it lives: %v", loops(file.Name()))
+	}
+	_ = child.Process.Kill()
+	_ = child.Wait()
+	noLoops(t, file.Name())
 }
 
 // Whatever fails, no loop device is left.

@@ -99,10 +99,10 @@ func contents(
 	f facts, info fs.FileInfo, readLink func(string) (string, error), open func(string) (io.ReadCloser, error), path string,
 ) (facts, error) {
 	var err error
-	switch info.Mode().Type() {
-	case fs.ModeSymlink:
+	switch {
+	case info.Mode().Type() == fs.ModeSymlink:
 		f.Target, err = readLink(path)
-	case 0:
+	case info.Mode().IsRegular() && info.Size() > 0:
 		var file io.ReadCloser
 		if file, err = open(path); err == nil {
 			h := sha256.New()

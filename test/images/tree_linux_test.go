@@ -83,7 +83,7 @@ func nasty(t testing.TB, many int) string {
 	}
 	must(t, os.MkdirAll(at("empty/below"), 0o700))
 	must(t, os.Mkdir(at("lost+found"), 0o700)) // ext4 has one
-	holes(t, at("holes"), 1200)
+	holes(t, at("holes"), 400)                 // more than fit into a block, and into four of 1 KiB
 	holes(t, at("hole at the end"), 1)
 	must(t, os.Truncate(at("hole at the end"), 3<<20+1))
 	links(t, dir)
