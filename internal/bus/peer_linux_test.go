@@ -60,7 +60,7 @@ func realManager(t *testing.T) string {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.Signal(34+24)) // SIGRTMIN+24: exit at once
+		_ = cmd.Process.Signal(syscall.Signal(34 + 24)) // SIGRTMIN+24: exit at once
 		select {
 		case <-ended:
 		case <-time.After(20 * time.Second):
