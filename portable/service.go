@@ -16,6 +16,7 @@ import (
 // Reloading the service manager, enabling and starting units is up to the caller.
 type Service interface {
 	Changer
+	Keeper
 	// List returns the images that are found by name, sorted by it.
 	List(ctx context.Context) ([]Status, error)
 	// State tells how far an image is in use, as root image or as an extension,
@@ -27,7 +28,7 @@ type Service interface {
 	Profiles(ctx context.Context) ([]string, error)
 }
 
-// Changer is the half of Service that changes what is attached.
+// Changer is the part of Service that changes what is attached.
 type Changer interface {
 	// Attach attaches images that are not attached yet.
 	Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error)
@@ -36,6 +37,19 @@ type Changer interface {
 	// Reattach attaches images in place of what is attached of them, of
 	// whatever version, running or not.
 	Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error)
+}
+
+// Keeper is the part of Service that changes the images themselves. Images are
+// given by name or by an absolute path.
+type Keeper interface {
+	// Remove deletes an image that is not attached, and what belongs to it, for
+	// good. It returns the paths that are gone.
+	Remove(ctx context.Context, image string) ([]string, error)
+	// MarkReadOnly forbids or allows to change an image.
+	MarkReadOnly(ctx context.Context, image string, on bool) error
+	// SetLimit bounds how large an image may grow, in bytes; image.NoLimit allows
+	// anything. Without an image, it is where images are kept as a whole.
+	SetLimit(ctx context.Context, image string, limit uint64) error
 }
 
 // Report says what an operation did, or would do.
@@ -236,4 +250,36 @@ func (l *Local) askStates(ctx context.Context, u *usage) error {
 	}
 	u.learn(states)
 	return nil
+}
+
+// Remove meets Service.
+func (l *Local) Remove(ctx context.Context, ref string) ([]string, error) {
+	h, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	return image.Remove(ctx, l.Root, ref, func(info image.Info) error {
+		now, err := h.usage(ctx)
+		if err != nil {
+			return err
+		}
+		if state := now.summary()(h.using(ctx, Ref{Image: info.Path})); state != Detached {
+			return fmt.Errorf("%s: %w", info.Path, ErrAttached)
+		}
+		return nil
+	})
+}
+
+// MarkReadOnly meets Service.
+func (l *Local) MarkReadOnly(ctx context.Context, ref string, on bool) error {
+	return image.MarkReadOnly(ctx, l.Root, ref, on)
+}
+
+// SetLimit meets Service.
+func (l *Local) SetLimit(ctx context.Context, ref string, limit uint64) error {
+	if ref == "" {
+		return image.SetPoolLimit(ctx, l.Root, limit)
+	}
+	return image.SetLimit(ctx, l.Root, ref, limit)
 }
