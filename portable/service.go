@@ -31,12 +31,12 @@ type Service interface {
 // Changer is the part of Service that changes what is attached.
 type Changer interface {
 	// Attach attaches images that are not attached yet.
-	Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error)
+	Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error)
 	// Detach removes what was attached of exactly these images.
-	Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Report, error)
+	Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Outcome, error)
 	// Reattach attaches images in place of what is attached of them, of
 	// whatever version, running or not.
-	Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error)
+	Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error)
 }
 
 // Keeper is the part of Service that changes the images themselves. Images are
@@ -52,8 +52,8 @@ type Keeper interface {
 	SetLimit(ctx context.Context, image string, limit uint64) error
 }
 
-// Report says what an operation did, or would do.
-type Report struct {
+// Outcome says what an operation did, or would do.
+type Outcome struct {
 	Changes  []Change // in their order
 	Removed  []Change // those of a reattachment that take something away for good
 	Kept     []string // directories of drop-ins that stay, as they hold files of others
@@ -96,7 +96,7 @@ func (l *Local) open() (*Host, error) {
 }
 
 // Attach meets Service.
-func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error) {
+func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error) {
 	return l.change(ctx, o.DryRun, attached, func(h *Host) (*Plan, error) {
 		p, err := h.PlanAttach(ctx, refs, o)
 		if err == nil && !o.Force {
@@ -107,7 +107,7 @@ func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Repor
 }
 
 // Detach meets Service.
-func (l *Local) Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Report, error) {
+func (l *Local) Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Outcome, error) {
 	return l.change(ctx, o.DryRun, detached, func(h *Host) (*Plan, error) {
 		p, err := h.PlanDetach(ctx, refs, o)
 		if err == nil && !o.Force {
@@ -118,7 +118,7 @@ func (l *Local) Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Repor
 }
 
 // Reattach meets Service.
-func (l *Local) Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error) {
+func (l *Local) Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error) {
 	return l.change(ctx, o.DryRun, attached, func(h *Host) (*Plan, error) { return h.PlanReattach(ctx, refs, o) })
 }
 
@@ -135,13 +135,13 @@ func (l *Local) checkIdle(ctx context.Context, units []string) error {
 }
 
 // change plans, and unless that is all, applies and records.
-func (l *Local) change(ctx context.Context, dryRun bool, what eventKind, plan func(*Host) (*Plan, error)) (*Report, error) {
+func (l *Local) change(ctx context.Context, dryRun bool, what eventKind, plan func(*Host) (*Plan, error)) (*Outcome, error) {
 	h, err := l.open()
 	if err != nil {
 		return nil, err
 	}
 	defer h.Close()
-	r := &Report{}
+	r := &Outcome{}
 	if dryRun {
 		err = h.Settled(ctx)
 	} else {
@@ -159,7 +159,7 @@ func (l *Local) change(ctx context.Context, dryRun bool, what eventKind, plan fu
 		return r, err
 	}
 	if err := h.Apply(ctx, p); err != nil {
-		return &Report{Undone: r.Undone}, err
+		return &Outcome{Undone: r.Undone}, err
 	}
 	if l.Record != nil {
 		for _, m := range p.Markers {
