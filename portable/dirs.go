@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // dirs is a tree of files, as an [os.Root] is, that keeps the directories open
@@ -117,6 +118,10 @@ func (d *dirs) Lchown(name string, uid, gid int) error {
 	return d.change(name, func(r *os.Root, base string) error { return r.Lchown(base, uid, gid) })
 }
 
+func (d *dirs) Chtimes(name string, read, modified time.Time) error {
+	return d.change(name, func(r *os.Root, base string) error { return r.Chtimes(base, read, modified) })
+}
+
 func (d *dirs) Symlink(target, name string) error {
 	return d.change(name, func(r *os.Root, base string) error { return r.Symlink(target, base) })
 }
@@ -124,6 +129,11 @@ func (d *dirs) Symlink(target, name string) error {
 func (d *dirs) Remove(name string) error {
 	d.forget(name)
 	return d.change(name, (*os.Root).Remove)
+}
+
+func (d *dirs) RemoveAll(name string) error {
+	d.forget(name)
+	return d.change(name, (*os.Root).RemoveAll)
 }
 
 func (d *dirs) Rename(from, to string) error {

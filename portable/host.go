@@ -58,7 +58,7 @@ func OpenHost(dir string, images ...image.Option) (*Host, error) {
 		return nil, errors.Join(err, root.Close())
 	}
 	below := &dirs{top: root}
-	return &Host{dir: dir, tree: tree, root: below, files: filesBelow(below), images: images}, nil
+	return &Host{dir: dir, tree: tree, root: below, files: filesBelow(below, flush{(*os.File).Sync, syncTree}), images: images}, nil
 }
 
 // Close closes the tree.

@@ -57,7 +57,9 @@ be beneath --root.
 
 PREFIX is what the names of units begin with; without, it is the name of the
 image up to the first underscore. A change is complete or undone, and leaves a
-journal while it is under way, by which the next one undoes it after a crash.`,
+journal while it is under way, by which the next one undoes it after a crash.
+
+Without a command, it lists the images.`,
 		Args: noSuchCommand,
 	}
 	o := &portableOptions{}
@@ -75,7 +77,7 @@ func (a *app) portablectlCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   a.name + " [OPTIONS] [VERB]",
 		Short: "Attach services from OS images to the system",
-		Long:  "Attaches services from OS images to the system, lists and detaches them.",
+		Long:  "Attaches services from OS images to the system, lists and detaches them. Without\na verb, it lists the images.",
 		Args:  noSuchCommand,
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -98,6 +100,7 @@ func (a *app) portableVerbs(options func() *portableOptions, bound bool) []*cobr
 		{a.portableListCommand, a.bindList}, {a.portableInspectCommand, a.bindInspect},
 		{a.portableAttachCommand, a.bindAttach}, {a.portableDetachCommand, a.bindDetach},
 		{a.portableReattachCommand, a.bindAttach}, {a.isAttachedCommand, a.bindIsAttached},
+		{a.portableReadOnlyCommand, a.bindKeep}, {a.portableRemoveCommand, a.bindKeep}, {a.portableSetLimitCommand, a.bindKeep},
 	} {
 		o := options()
 		cmd := v.command(o)
@@ -137,11 +140,7 @@ func (a *app) service(o *portableOptions) (portable.Service, error) {
 
 // imageOptions are those with which images are opened.
 func (a *app) imageOptions(o *portableOptions) ([]image.Option, error) {
-	root := o.root
-	if a.running(o) {
-		root = a.host.root()
-	}
-	list := []image.Option{image.WithMounter(a.mounter()), image.WithTrust(root, o.certificates...)}
+	list := []image.Option{image.WithMounter(a.mounter()), image.WithTrust(a.rooted(o).root, o.certificates...)}
 	if o.policy != "" {
 		p, err := image.ParsePolicy(o.policy)
 		if err != nil {
@@ -152,18 +151,24 @@ func (a *app) imageOptions(o *portableOptions) ([]image.Option, error) {
 	return list, nil
 }
 
+// rooted are the options with the root that they mean.
+func (a *app) rooted(o *portableOptions) *portableOptions {
+	with := *o
+	if a.running(o) {
+		with.root = a.host.root()
+	}
+	return &with
+}
+
 // openHost opens the tree that a command is for that needs no service. The caller
 // closes it.
 func (a *app) openHost(o *portableOptions) (*portable.Host, error) {
-	root := o.root
-	if a.running(o) {
-		root = a.host.root()
-	}
+	o = a.rooted(o)
 	images, err := a.imageOptions(o)
 	if err != nil {
 		return nil, err
 	}
-	h, err := portable.OpenHost(root, images...)
+	h, err := portable.OpenHost(o.root, images...)
 	if err != nil {
 		return nil, fmt.Errorf("opening the tree: %w", err)
 	}
@@ -173,46 +178,56 @@ func (a *app) openHost(o *portableOptions) (*portable.Host, error) {
 // refs turns arguments into what the library takes: the image with its extensions
 // and prefixes, then those that come along.
 func (a *app) refs(o *portableOptions, args []string) ([]portable.Ref, error) {
-	r := portable.Ref{Prefixes: args[1:], Relaxed: o.force}
-	var err error
-	if r.Image, err = a.imagePath(o, args[0]); err != nil {
+	with := a.rooted(o)
+	first, err := with.ref(args)
+	if err != nil {
 		return nil, err
 	}
-	for _, e := range o.extensions {
-		p, err := a.imagePath(o, e)
-		if err != nil {
-			return nil, err
-		}
-		r.Extensions = append(r.Extensions, p)
-	}
-	list := []portable.Ref{r}
+	list := []portable.Ref{first}
 	for _, other := range o.also {
-		p, err := a.imagePath(o, other)
+		r, err := (&portableOptions{root: with.root, force: o.force}).ref([]string{other})
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, portable.Ref{Image: p, Relaxed: o.force})
+		list = append(list, r)
+	}
+	for _, arg := range append([]string{args[0]}, append(o.extensions, o.also...)...) {
+		a.noteAmbiguous(arg)
 	}
 	return list, nil
 }
 
+// noteAmbiguous tells that a name is not the file of that name.
+func (a *app) noteAmbiguous(arg string) {
+	if _, err := os.Lstat(arg); err == nil && image.ValidName(arg) {
+		a.say("(%s is taken for the name of an image; the file in this directory is ./%s.)", arg, arg)
+	}
+}
+
+// ref is an image with its extensions and prefixes.
+func (o *portableOptions) ref(args []string) (portable.Ref, error) {
+	r := portable.Ref{Prefixes: args[1:], Relaxed: o.force}
+	var err error
+	if r.Image, err = o.imagePath(args[0]); err != nil {
+		return r, err
+	}
+	for _, e := range o.extensions {
+		p, err := o.imagePath(e)
+		if err != nil {
+			return r, err
+		}
+		r.Extensions = append(r.Extensions, p)
+	}
+	return r, nil
+}
+
 // imagePath leaves names and absolute paths alone, and makes others begin at the
 // root.
-func (a *app) imagePath(o *portableOptions, arg string) (string, error) {
-	switch {
-	case image.ValidName(arg):
-		if _, err := os.Lstat(arg); err == nil {
-			a.say("(%s is taken for the name of an image; the file in this directory is ./%s.)", arg, arg)
-		}
-		return arg, nil
-	case filepath.IsAbs(arg):
+func (o *portableOptions) imagePath(arg string) (string, error) {
+	if image.ValidName(arg) || filepath.IsAbs(arg) {
 		return arg, nil
 	}
-	top := o.root
-	if a.running(o) {
-		top = a.host.root()
-	}
-	root, err := resolved(top)
+	root, err := resolved(o.root)
 	if err != nil {
 		return "", err
 	}
@@ -222,7 +237,7 @@ func (a *app) imagePath(o *portableOptions, arg string) (string, error) {
 	}
 	rel, err := filepath.Rel(root, p)
 	if err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
-		return "", marked{fmt.Errorf("%s is not beneath %s", arg, top), errOutside}
+		return "", marked{fmt.Errorf("%s is not beneath %s", arg, o.root), errOutside}
 	}
 	return "/" + rel, nil
 }

@@ -49,7 +49,8 @@ made is an error with --image-policy=root=signed.`,
 }
 
 func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) error {
-	options, err := a.imageOptions(&o.portableOptions)
+	host := a.rooted(&o.portableOptions)
+	options, err := a.imageOptions(host)
 	if err != nil {
 		return err
 	}
@@ -60,11 +61,11 @@ func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) 
 		}
 		options = append(options, image.WithRootHash(hash))
 	}
-	ref, err := a.imagePath(&o.portableOptions, arg)
+	ref, err := host.imagePath(arg)
 	if err != nil {
 		return err
 	}
-	img, err := image.Open(ctx, o.root, ref, options...)
+	img, err := image.Open(ctx, host.root, ref, options...)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func realManager(t *testing.T) string {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.Signal(34+24)) // SIGRTMIN+24: exit at once
+		_ = cmd.Process.Signal(syscall.Signal(34 + 24)) // SIGRTMIN+24: exit at once
 		select {
 		case <-ended:
 		case <-time.After(20 * time.Second):
@@ -127,7 +127,8 @@ func TestWithSystemd(t *testing.T) {
 		t.Error(err, diff)
 	}
 	must(t, m.Run(ctx, portable.Stop, active, true))
-	must(t, m.Run(ctx, portable.Clean, []string{"web.service"}, true))
+	must(t, m.Run(ctx, portable.Stop, []string{`odd\x2da.service`}, true))
+	must(t, m.Run(ctx, portable.Clean, []string{"web.service", `odd\x2da.service`, "bluetooth.target"}, true))
 	waitCtx, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()
 	if err := m.Run(waitCtx, portable.Start, []string{"forever.service"}, true); !errors.Is(err, context.DeadlineExceeded) {
