@@ -100,7 +100,9 @@ func (c *connection) subscribe(ctx context.Context) error {
 			return c.explain(ctx, err)
 		}
 	}
-	if err := c.wait(ctx, c.send(ctx, "Subscribe")); err != nil {
+	err := c.wait(ctx, c.send(ctx, "Subscribe"))
+	var r *refused
+	if err != nil && !(errors.As(err, &r) && r.name == "org.freedesktop.systemd1.AlreadySubscribed") { // by another call at the same time
 		return err
 	}
 	c.jobs.mu.Lock()
