@@ -1,6 +1,7 @@
 package portable
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -133,7 +134,11 @@ func (d *dirs) Remove(name string) error {
 
 func (d *dirs) RemoveAll(name string) error {
 	d.forget(name)
-	return d.change(name, (*os.Root).RemoveAll)
+	err := d.change(name, (*os.Root).RemoveAll)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nor is the directory that it would be in
+	}
+	return err
 }
 
 func (d *dirs) Rename(from, to string) error {
