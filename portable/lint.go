@@ -1,0 +1,189 @@
+package portable
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/lockport/lockport/image"
+)
+
+// Severity is how much a finding matters.
+type Severity string
+
+// The severities, the gravest first.
+const (
+	Error   Severity = "error"   // a unit can't be attached, or will not start
+	Warning Severity = "warning" // something does not do what whoever wrote it will expect
+	Note    Severity = "note"    // good to know
+)
+
+// severities, the gravest first.
+var severities = []Severity{Error, Warning, Note}
+
+// ErrArchitecture: programs for this architecture are not known.
+var ErrArchitecture = errors.New("no such architecture")
+
+// maxFindings is more than anyone will read.
+const maxFindings = 1000
+
+// Finding is one thing that is wrong with an image, and what mends it.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	// Rule is the identifier of what was checked, one of LintRules. It stays the same.
+	Rule string `json:"rule"`
+	// Image is the path of the image, beneath the host's root.
+	Image string `json:"image"`
+	// File is an absolute path in the image, empty for the image as such.
+	File string `json:"file"`
+	// Line is counted from 1, 0 for the file as such.
+	Line int    `json:"line"`
+	Text string `json:"text"`
+	Fix  string `json:"fix"`
+}
+
+// Report is what Lint found.
+type Report struct {
+	Image        string    `json:"image"`
+	Extensions   []string  `json:"extensions"`
+	Profile      string    `json:"profile"`
+	Architecture string    `json:"architecture"`
+	Prefixes     []string  `json:"prefixes"` // none for all units
+	Units        []string  `json:"units"`    // those that were looked at, sorted
+	Findings     []Finding `json:"findings"` // sorted by image, file and line
+}
+
+// Count returns how many findings have a severity.
+func (r *Report) Count(s Severity) int {
+	n := 0
+	for _, f := range r.Findings {
+		if f.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+// LintOptions say for what an image is checked.
+type LintOptions struct {
+	// Profile that the image will be attached with, "" for the default.
+	Profile string
+	// Architecture that the programs are for, in systemd's words as in
+	// ConditionArchitecture=; "" for that of this process.
+	Architecture string
+}
+
+// Lint looks for everything that will keep services from being attached or from
+// running, all at once, and changes nothing. What is wrong with the image is in
+// the report; an error is returned only if it can't be checked: there is no such
+// image or profile, or it can't be read at all.
+func Lint(ctx context.Context, h *Host, ref Ref, o LintOptions) (*Report, error) {
+	l, err := newLint(ctx, h, ref, o)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	for _, check := range []func() error{
+		l.checkReleases, l.checkImages, l.collectUnits, l.checkPrefixes, l.checkUnits, l.checkReferences,
+	} {
+		if err := errors.Join(check(), ctx.Err()); err != nil {
+			return nil, err
+		}
+	}
+	return l.report(), nil
+}
+
+// lint is a check in progress.
+type lint struct {
+	ctx      context.Context
+	host     *Host
+	ref      Ref
+	profile  profile
+	arch     string // in systemd's words
+	prefixes []string
+	layers   layers    // the root image, then the extensions
+	releases []Release // of the layers; nil where there is none
+	osFile   string    // the os-release
+	units    []*lintUnit
+	others   map[string]place // units in the images that are not attached
+	folders  []foundFolder
+	findings []Finding
+	seen     map[Finding]bool
+	programs map[string]inspected // what is known of files that are executed
+	dirs     []string             // where shared libraries are, once it is known
+}
+
+func newLint(ctx context.Context, h *Host, ref Ref, o LintOptions) (*lint, error) {
+	prefixes, err := prefixesOf(ref.Image, ref.Prefixes)
+	if err != nil {
+		return nil, err
+	}
+	p, err := h.findProfile(cmp.Or(o.Profile, DefaultProfile))
+	if err != nil {
+		return nil, err
+	}
+	l := &lint{ctx: ctx, host: h, ref: ref, profile: p, prefixes: prefixes, arch: cmp.Or(o.Architecture, architectures[runtime.GOARCH]),
+		others: map[string]place{}, seen: map[Finding]bool{}, programs: map[string]inspected{}}
+	if _, ok := machines[l.arch]; !ok {
+		return nil, fmt.Errorf("%q: %w", l.arch, ErrArchitecture)
+	}
+	for _, name := range append([]string{ref.Image}, ref.Extensions...) {
+		img, err := image.Open(ctx, h.dir, name)
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		l.layers = append(l.layers, img)
+	}
+	return l, nil
+}
+
+func (l *lint) close() {
+	for _, img := range l.layers {
+		_ = img.Close() // only read from
+	}
+}
+
+// place is what a finding is about.
+type place struct {
+	layer int
+	file  string
+	line  int
+}
+
+// found notes a finding with the severity that its rule has.
+func (l *lint) found(rule string, at place, text, fix string) {
+	l.foundAs(severityOf(rule), rule, at, text, fix)
+}
+
+func (l *lint) foundAs(s Severity, rule string, at place, text, fix string) {
+	f := Finding{s, rule, l.layers[at.layer].Path, at.file, at.line, text, fix}
+	if !l.seen[f] && len(l.findings) < maxFindings {
+		l.seen[f] = true
+		l.findings = append(l.findings, f)
+	}
+}
+
+func (l *lint) report() *Report {
+	r := &Report{Image: l.layers[0].Path, Extensions: []string{}, Profile: l.profile.name, Architecture: l.arch,
+		Prefixes: append([]string{}, l.prefixes...), Units: []string{}, Findings: append([]Finding{}, l.findings...)}
+	for _, img := range l.layers[1:] {
+		r.Extensions = append(r.Extensions, img.Path)
+	}
+	for _, u := range l.units {
+		r.Units = append(r.Units, u.Name)
+	}
+	slices.Sort(r.Units)
+	order := map[string]int{}
+	for i, img := range l.layers {
+		order[img.Path] = i
+	}
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Or(order[a.Image]-order[b.Image], cmp.Compare(a.File, b.File), a.Line-b.Line, slices.Index(severities, a.Severity)-slices.Index(severities, b.Severity),
+			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Text, b.Text))
+	})
+	return r
+}
