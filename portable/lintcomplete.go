@@ -35,12 +35,20 @@ func (l *lint) checkCommands(u *lintUnit, incomplete func(text, fix string)) {
 		incomplete("the service has no ExecStart=", "add one, or Type=oneshot and ExecStop=")
 	case len(start) == 0 && !ends && (len(stop) == 0 || !u.set.isTrue("Service", "RemainAfterExit", false)):
 		incomplete("the service has nothing to do", "add ExecStart=, or ExecStop= and RemainAfterExit=yes")
-	case len(start) > 1 && !oneshot:
+	case commandCount(start) > 1 && !oneshot:
 		incomplete("several ExecStart= are for Type=oneshot only", "keep one of them")
 	}
 	if _, ok := u.set.last("Service", "BusName"); kind.value == "dbus" && !ok {
 		incomplete("Type=dbus needs a BusName=", "add it, or take Type=notify")
 	}
+}
+
+func commandCount(list []setting) (n int) {
+	for _, v := range list {
+		commands, _ := commandsOf(v.value) // a wrong one is told of elsewhere
+		n += len(commands)
+	}
+	return n
 }
 
 // sets tells whether a setting with such a name has a value.

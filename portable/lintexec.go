@@ -71,12 +71,16 @@ func (l *lint) checkPrograms(s *service) {
 
 // checkProgram looks at one program.
 func (l *lint) checkProgram(s *service, v setting, c command) {
+	severity := Error
+	if c.optional {
+		severity = Warning
+	}
 	if strings.HasSuffix(c.path, "/") || c.path == "" {
-		l.found("exec-directory", s.at(v), fmt.Sprintf("%s=: %q is a directory", v.key, c.path), "give the path of the program")
+		l.foundAs(severity, "exec-directory", s.at(v), fmt.Sprintf("%s=: %q is a directory", v.key, c.path), "give the path of the program")
 		return
 	}
 	if strings.Contains(c.path, "/") && c.path[0] != '/' {
-		l.found("exec-relative", s.at(v), fmt.Sprintf("%s=: %s is a relative path, and the line is not used", v.key, c.path), "give the path from the top of the image")
+		l.foundAs(severity, "exec-relative", s.at(v), fmt.Sprintf("%s=: %s is a relative path", v.key, c.path), "give the path from the top of the image")
 		return
 	}
 	at, p, err := l.findProgram(s, c.path)

@@ -2,6 +2,7 @@ package portable
 
 import (
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -69,7 +70,7 @@ func (l *lint) mountsOf(s *service) (list []mount) {
 			words, _ := splitWords(v.value)
 			for _, w := range words {
 				name, _, _ := strings.Cut(w, ":")
-				if e := expand(name, s.Name); e.known && name != "" {
+				if e := expand(name, s.Name); e.known && fs.ValidPath(e.text) {
 					list = append(list, mount{path.Join(dir.top, e.text), directory, dir.key + "=" + e.text, v})
 				}
 			}

@@ -108,31 +108,39 @@ func (l *lint) inspectScript(at spot, line string, libraryPath []string, depth i
 	if len(words) == 0 {
 		return one("exec-format", fix, "%s names no interpreter behind #!", at.path())
 	}
-	next, err := l.layers.find(words[0])
-	if err == nil && path.Base(words[0]) == "env" && len(words) > 1 && !strings.ContainsAny(words[1], "-=/$") {
-		err = l.findInPath(words[1])
-		words[0] = words[1]
+	known := l.inspectInterpreter(at, words[0], libraryPath, depth)
+	if path.Base(words[0]) == "env" && len(words) > 1 && len(known.problems) == 0 && !strings.ContainsAny(words[1], "-=/$") {
+		// Env looks for the interpreter itself.
+		return l.inspectInterpreter(at, l.inPath(words[1]), libraryPath, depth)
 	}
-	switch {
-	case missing(err) || err == nil && words[0][0] != '/' && strings.Contains(words[0], "/"):
-		return one(rule, fix, "%s, the interpreter of %s, is not in the image", words[0], at.path())
-	case err != nil:
-		return one("image-damaged", "build the image anew", "%s can't be read: %v", words[0], reason(err))
-	case next.info.IsDir() || next.info.Mode()&0o111 == 0:
-		return one(rule, fix, "%s, the interpreter of %s, is not executable", words[0], at.path())
-	case depth == maxScripts:
-		return one("exec-format", fix, "%s is a script whose interpreter is a script, and so on", at.path())
-	}
-	return l.inspectFile(next, libraryPath, depth+1)
+	return known
 }
 
-func (l *lint) findInPath(name string) (err error) {
+func (l *lint) inspectInterpreter(script spot, p string, libraryPath []string, depth int) inspected {
+	const rule, fix = "exec-interpreter-missing", "put it in the image, or correct the first line of the script"
+	at, err := l.layers.find(p)
+	switch {
+	case missing(err):
+		return one(rule, fix, "%s, the interpreter of %s, is not in the image", p, script.path())
+	case err != nil:
+		return one("image-damaged", "build the image anew", "%s can't be read: %v", p, reason(err))
+	case at.info.IsDir() || at.info.Mode()&0o111 == 0:
+		return one(rule, fix, "%s, the interpreter of %s, is not executable", p, script.path())
+	case depth == maxScripts:
+		return one("exec-format", fix, "%s is a script whose interpreter is a script, and so on", script.path())
+	}
+	return l.inspectFile(at, libraryPath, depth+1)
+}
+
+// inPath is where a program is found by its name, or the name.
+func (l *lint) inPath(name string) string {
 	for _, folder := range execFolders {
-		if _, err = l.layers.find(path.Join(folder, name)); err == nil {
-			return nil
+		p := path.Join(folder, name)
+		if _, err := l.layers.find(p); err == nil {
+			return p
 		}
 	}
-	return err
+	return name
 }
 
 func (l *lint) inspectELF(at spot, r io.ReaderAt, libraryPath []string) inspected {

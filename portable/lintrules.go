@@ -50,7 +50,7 @@ var lintRules = []LintRule{
 	{"unit-syntax", Warning, "a line is not what a unit file has"},
 	{"unit-incomplete", Error, "what units of this type need is missing"},
 	{"drop-in-ignored", Warning, "drop-ins and enablement links of the image are not attached"},
-	{"specifier", Warning, "a percent sign begins no specifier"},
+	{"specifier", Error, "a percent sign begins no specifier"},
 	{"value-syntax", Error, "the quotes in a value don't match"},
 
 	{"exec-relative", Error, "a command is neither an absolute path nor a bare name"},

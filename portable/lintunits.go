@@ -281,18 +281,23 @@ var specifierKeys = []string{"Environment", "EnvironmentFile", "User", "Group", 
 	"ConfigurationDirectory", "RuntimeDirectory", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "ListenStream", "PathExists", "PathChanged",
 	"Requires", "Wants", "After", "Before", "BindsTo", "PartOf", "Sockets", "Unit", "Service", "WantedBy", "RequiredBy", "Also"}
 
-// checkValues looks for percent signs that begin nothing, and quotes that end nowhere.
+// checkValues looks for percent signs that begin nothing, and quotes that end
+// nowhere. In a command, either keeps the unit from being loaded, unless it may fail.
 func (l *lint) checkValues(u *lintUnit) {
 	for _, s := range u.file.settings {
-		exec := strings.HasPrefix(s.key, "Exec")
+		exec := slices.Contains(execKeys, s.key) || strings.HasPrefix(s.key, "ExecSt")
+		severity, effect := Warning, "the setting is not used"
+		if (exec || s.key == "User" || s.key == "Group") && !parseCommand(s.value).optional {
+			severity, effect = Error, "the unit is not loaded"
+		}
 		if !exec && !slices.Contains(specifierKeys, s.key) {
 			continue
 		}
 		for _, c := range expand(s.value, u.Name).strange {
-			l.found("specifier", u.at(s), fmt.Sprintf("%s= has %%%s, which is no specifier and stays as it is", s.key, string(rune(c))), "write %% for a percent sign")
+			l.foundAs(severity, "specifier", u.at(s), fmt.Sprintf("%s= has %%%c, which is no specifier, and so %s", s.key, c, effect), "write %% for a percent sign")
 		}
 		if _, err := splitWords(s.value); err != nil && (exec || s.key == "Environment") {
-			l.found("value-syntax", u.at(s), fmt.Sprintf("the value of %s= is not used: %v", s.key, err), "see the section on quoting in systemd.syntax(7)")
+			l.foundAs(severity, "value-syntax", u.at(s), fmt.Sprintf("%s=: %v, and so %s", s.key, err, effect), "see the section on quoting in systemd.syntax(7)")
 		}
 	}
 }

@@ -161,7 +161,7 @@ const hostSpecifiers = "aAbBcdfHlmMoqrRvwWyY"
 type expansion struct {
 	text    string
 	known   bool   // no part is only known when the unit starts
-	strange []byte // specifiers that there are none of, which stay as they are
+	strange []byte // specifiers that there are none of, for which the value is not used
 }
 
 // expand replaces the specifiers in a value of the named unit. What is only
@@ -185,7 +185,10 @@ func expand(text, unit string) expansion {
 			e.known = false
 			b.WriteByte('x')
 		} else {
-			e.strange = append(e.strange, c)
+			// What no specifier can be stays as it is.
+			if alphanumeric(rune(c)) {
+				e.strange = append(e.strange, c)
+			}
 			b.WriteString(text[i-1 : i+1])
 		}
 	}
