@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/lockport/lockport/image"
 )
@@ -160,11 +163,33 @@ func (l *lint) found(rule string, at place, text, fix string) {
 }
 
 func (l *lint) foundAs(s Severity, rule string, at place, text, fix string) {
-	f := Finding{s, rule, l.layers[at.layer].Path, at.file, at.line, text, fix}
+	f := Finding{s, rule, l.layers[at.layer].Path, visible(at.file), at.line, visible(text), visible(fix)}
 	if !l.seen[f] && len(l.findings) < maxFindings {
 		l.seen[f] = true
 		l.findings = append(l.findings, f)
 	}
+}
+
+// visible escapes what an image may have put into a text to fool a terminal.
+func visible(text string) string {
+	if image.Printable(text) {
+		return text
+	}
+	var b strings.Builder
+	for _, c := range []byte(strings.ToValidUTF8(text, "\uFFFD")) {
+		if c < 0x20 || c == 0x7f {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	// The control characters beyond ASCII have two bytes each.
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, b.String())
 }
 
 func (l *lint) report() *Report {

@@ -109,7 +109,7 @@ func (f fixture) service(words ...string) fixture {
 // unit writes a unit.
 func (f fixture) unit(name, text string) fixture { return f.with(fixtureUnits+name, text) }
 
-func (f fixture) write(t *testing.T) string {
+func (f fixture) write(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range f {
@@ -199,4 +199,26 @@ func TestLintErrors(t *testing.T) {
 			t.Errorf("%v: %v", want, err)
 		}
 	}
+}
+
+// Whatever is in a unit and in a program, there is a report.
+func FuzzLint(f *testing.F) {
+	f.Add([]byte(serviceText), []byte(makeELF(elfSpec{interp: "/lib64/ld-linux-x86-64.so.2", needed: []string{"libc.so.6"}, runpath: "$ORIGIN"})))
+	f.Add([]byte("[Service]\nExecStart=-+web \"a\nBindPaths=:/::\nUser=%i\n"), []byte("#! /usr/bin/env  web\n"))
+	f.Add([]byte("[Service]\nExecStart=web\\x1b[2J\nExecStart=/usr/bin/web\n"), []byte("#!we\xff\x1b\xc2\x9b"))
+	dir := good().write(f)
+	h, err := OpenHost(dir)
+	must(f, err)
+	f.Cleanup(func() { _ = h.Close() })
+	f.Fuzz(func(t *testing.T, unit, program []byte) {
+		must(t, os.WriteFile(filepath.Join(dir, fixtureUnits+"web.service"), unit, 0o644))
+		must(t, os.WriteFile(filepath.Join(dir, fixtureImage+"usr/bin/web"), program, 0o755))
+		r, err := Lint(ctx(), h, Ref{Image: "/srv/web_3"}, LintOptions{Profile: "strict"})
+		must(t, err)
+		for _, f := range r.Findings {
+			if severityOf(f.Rule); !image.Printable(f.Text + f.Fix + f.File) {
+				t.Errorf("%+v", f)
+			}
+		}
+	})
 }

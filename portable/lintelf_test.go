@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -142,11 +141,7 @@ func TestReadELFLikeOthers(t *testing.T) {
 // A Go program is known by its notes, too, if it has no sections.
 func TestGoWithoutSections(t *testing.T) {
 	t.Parallel()
-	tool, err := exec.LookPath("go")
-	if err != nil {
-		t.Skip("there is no go")
-	}
-	b, err := os.ReadFile(tool)
+	b, err := os.ReadFile(peer(t, "go"))
 	must(t, err)
 	if string(b[:4]) != elf.ELFMAG {
 		t.Skip("go is no program of Linux")

@@ -6,8 +6,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/lockport/lockport/image"
 )
 
 // mountKind is what has to be in the image for something to be mounted there.
@@ -147,6 +145,9 @@ func (s *service) isMadeFor(m mount, target string) bool {
 
 // checkMounts wants a place in the image for everything that is mounted.
 func (l *lint) checkMounts(s *service) {
+	if root := l.layers[0]; root.Layout != nil && rootPart(root) == nil {
+		return // all is made in memory
+	}
 	done := map[string]bool{}
 	for _, m := range s.mounts {
 		target := l.layers.target(m.path)
@@ -201,11 +202,10 @@ func (l *lint) missingMount(s *service, at place, m mount, target, why string) {
 // readOnly tells whether the root image can't be written to while the service is
 // being started: with ProtectSystem=strict, an image file is opened read-only.
 func (l *lint) readOnly(s *service) bool {
-	info := l.layers[0].Info
+	root := l.layers[0]
 	protect, _ := s.set.last("Service", "ProtectSystem")
-	return info.ReadOnly || info.Type != image.Directory && (protect.value == "strict" || unwritable(l.layers[0]))
+	if root.Layout == nil {
+		return root.ReadOnly
+	}
+	return root.ReadOnly || protect.value == "strict" || !rootPart(root).Writable
 }
-
-// unwritable tells whether the file system of an image file is of a kind that
-// is never written to. Until images tell, it is taken for one.
-func unwritable(*image.Image) bool { return true }

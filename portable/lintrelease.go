@@ -151,9 +151,7 @@ func (l *lint) checkImages() error {
 		if len(checkPaths(Marker{img.Path})) > 0 {
 			l.found("image-path", place{i, "", 0}, "the path of the image has characters that no unit file can have", "rename it")
 		}
-		if known, protected := protection(img); known && !protected {
-			l.found("not-protected", place{i, "", 0}, "nothing notices if the image is changed or damaged", "build it with verity data, and sign them")
-		}
+		l.checkProtection(i, img)
 	}
 	const id = "/etc/machine-id"
 	text, err := l.layers.readFile(id, maxRelease)
@@ -163,6 +161,26 @@ func (l *lint) checkImages() error {
 	return nil
 }
 
-// protection tells whether an image has verity data. It is not known of
-// directories, which have none, and as yet of no other image.
-func protection(*image.Image) (known, protected bool) { return false, false }
+// checkProtection tells of image files that anyone may change. Directories have
+// nothing that could keep them from it.
+func (l *lint) checkProtection(layer int, img *image.Image) {
+	at := place{layer, "", 0}
+	switch {
+	case img.Layout == nil:
+	case img.Layout.Verity == nil:
+		l.found("not-protected", at, "nothing notices if the image is changed or damaged", "build it with verity data, and sign them")
+	case errors.Is(img.Layout.Verity.Unsigned, image.ErrUnsigned):
+		l.found("not-protected", at, "the image has verity data, but nobody signed them: who can change it can change them, too", "sign the root hash")
+	}
+}
+
+// rootPart is the part of an image file that is mounted as its root; nil if there
+// is none, and an empty root in memory takes its place.
+func rootPart(img *image.Image) *image.Part {
+	for i, p := range img.Layout.Parts {
+		if p.Designator == "root" {
+			return &img.Layout.Parts[i]
+		}
+	}
+	return nil
+}
