@@ -188,9 +188,9 @@ func describeMode(s spot) string {
 // missingMount tells of a mount point that is not there. Where the image can be
 // written to, the service manager makes it, and so changes the image.
 func (l *lint) missingMount(s *service, at place, m mount, target, why string) {
-	severity, text := Error, fmt.Sprintf("%s is not in the image, and %s is mounted there", m.path, why)
+	severity, text := Error, fmt.Sprintf("%s is not in the image, but %s is mounted there", m.path, why)
 	if target != m.path {
-		text = fmt.Sprintf("%s is a link to %s, which is not in the image, and %s is mounted there", m.path, target, why)
+		text = fmt.Sprintf("%s is a link to %s, which is not in the image, but %s is mounted there", m.path, target, why)
 	}
 	if !l.readOnly(s) {
 		severity = Warning

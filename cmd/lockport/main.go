@@ -23,7 +23,7 @@ var version = "unknown"
 func main() { os.Exit(run()) }
 
 // run is main with its exit code: 0 for success, 1 for everything else, as the
-// originals have it.
+// originals have it, but for commands of our own that have others.
 func run() int {
 	if err := secret.Harden(); err != nil {
 		fmt.Fprintln(os.Stderr, "lockport: forbidding core dumps:", err)
@@ -44,6 +44,10 @@ func run() int {
 	cmd.SetOut(os.Stdout)
 	cmd.SetErr(os.Stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
+		var status exitStatus
+		if errors.As(err, &status) {
+			return int(status)
+		}
 		// A reader that has had enough, such as head, need not be told so.
 		if !errors.Is(err, syscall.EPIPE) || errors.Is(err, errKeyLost) {
 			a.fail(err)
@@ -95,7 +99,7 @@ cryptsetup and with systemd-cryptenroll and systemd-cryptsetup in both
 directions. Called under one of those two names it takes exactly their options.
 
 Data goes to standard output, everything else to standard error. The exit status
-is 0 on success and 1 otherwise.`,
+is 0 on success and 1 otherwise, unless the help of a command says more.`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -88,7 +88,7 @@ func helpValues(cmd *cobra.Command) {
 	plain := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		for _, name := range []string{"profile", "copy"} {
-			if cmd.Flags().Lookup(name).Value.String() == "help" {
+			if f := cmd.Flags().Lookup(name); f != nil && f.Value.String() == "help" {
 				return nil
 			}
 		}
