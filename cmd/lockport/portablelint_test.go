@@ -43,7 +43,7 @@ may fail, such as a command with "-", or what the service manager can mend by wr
 |---|---|---|
 `)
 	for _, r := range portable.LintRules() {
-		fmt.Fprintf(&b, "| `+"`%s`"+` | %s | %s |\n", r.Name, r.Severity, r.Text)
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, r.Severity, r.Text)
 	}
 	if *update {
 		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil {
