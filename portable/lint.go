@@ -30,8 +30,14 @@ var severities = []Severity{Error, Warning, Note}
 // ErrArchitecture: programs for this architecture are not known.
 var ErrArchitecture = errors.New("no such architecture")
 
-// maxFindings is more than anyone will read.
-const maxFindings = 1000
+// Bounds on what an image may ask for, each far above what images have. An image
+// of 2000 services makes some 8000 checks.
+const (
+	maxFindings  = 1000     // more than anyone will read
+	maxUnits     = 1 << 12  // of all images
+	maxUnitBytes = 32 << 20 // of all of their files
+	maxChecks    = 1 << 14  // look-ups in an image or on the host
+)
 
 // Finding is one thing that is wrong with an image, and what mends it.
 type Finding struct {
@@ -90,7 +96,7 @@ func Lint(ctx context.Context, h *Host, ref Ref, o LintOptions) (*Report, error)
 	}
 	defer l.close()
 	for _, check := range []func() error{
-		l.checkReleases, l.checkImages, l.collectUnits, l.checkPrefixes, l.checkUnits, l.checkReferences,
+		l.checkReleases, l.checkImages, l.collectUnits, l.relate, l.checkPrefixes, l.checkUnits, l.checkReferences,
 	} {
 		if err := errors.Join(check(), ctx.Err()); err != nil {
 			return nil, err
@@ -111,12 +117,20 @@ type lint struct {
 	releases []Release // of the layers; nil where there is none
 	osFile   string    // the os-release
 	units    []*lintUnit
+	byName   map[string]*lintUnit
+	started  map[string]bool  // units that others start
+	trigger  map[string]bool  // those of them that a socket, timer or path starts
 	others   map[string]place // units in the images that are not attached
 	folders  []foundFolder
 	findings []Finding
 	seen     map[Finding]bool
+	size     int  // of the unit files
+	broken   bool // a part of an image can't be read
+	checks   int
 	programs map[string]inspected // what is known of files that are executed
 	dirs     []string             // where shared libraries are, once it is known
+	names    map[string]bool      // whether a unit is known, as far as it was asked for
+	mounts   map[string]bool      // what was checked that the profile mounts
 }
 
 func newLint(ctx context.Context, h *Host, ref Ref, o LintOptions) (*lint, error) {
@@ -129,7 +143,8 @@ func newLint(ctx context.Context, h *Host, ref Ref, o LintOptions) (*lint, error
 		return nil, err
 	}
 	l := &lint{ctx: ctx, host: h, ref: ref, profile: p, prefixes: prefixes, arch: cmp.Or(o.Architecture, architectures[runtime.GOARCH]),
-		others: map[string]place{}, seen: map[Finding]bool{}, programs: map[string]inspected{}}
+		byName: map[string]*lintUnit{}, started: map[string]bool{}, trigger: map[string]bool{}, others: map[string]place{},
+		seen: map[Finding]bool{}, programs: map[string]inspected{}, names: map[string]bool{}, mounts: map[string]bool{}}
 	if _, ok := machines[l.arch]; !ok {
 		return nil, fmt.Errorf("%q: %w", l.arch, ErrArchitecture)
 	}
@@ -150,6 +165,14 @@ func (l *lint) close() {
 	}
 }
 
+// may counts look-ups. With more than any image needs, the rest is left out.
+func (l *lint) may() bool {
+	if l.checks++; l.checks == maxChecks {
+		l.found("too-much", place{}, "there is more to check than any image should have, and not all of it was", "find out who makes units of such a size")
+	}
+	return l.checks < maxChecks && l.ctx.Err() == nil
+}
+
 // place is what a finding is about.
 type place struct {
 	layer int
@@ -164,7 +187,10 @@ func (l *lint) found(rule string, at place, text, fix string) {
 
 func (l *lint) foundAs(s Severity, rule string, at place, text, fix string) {
 	f := Finding{s, rule, l.layers[at.layer].Path, visible(at.file), at.line, visible(text), visible(fix)}
-	if !l.seen[f] && len(l.findings) < maxFindings {
+	if len(l.findings) == maxFindings-1 {
+		f = Finding{Warning, "too-much", l.layers[0].Path, "", 0, "there are more findings than these", "mend these, and look again"}
+	}
+	if len(l.findings) < maxFindings && !l.seen[f] {
 		l.seen[f] = true
 		l.findings = append(l.findings, f)
 	}

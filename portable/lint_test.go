@@ -222,3 +222,16 @@ func FuzzLint(f *testing.F) {
 		}
 	})
 }
+
+// A path is below another by whole parts.
+func TestBelow(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		p, top string
+		want   bool
+	}{{"/run", "/run", true}, {"/run/x", "/run", true}, {"/run/x", "/run/", true}, {"/runx", "/run", false}, {"/r", "/run", false}, {"/x", "/", true}} {
+		if below(c.p, c.top) != c.want {
+			t.Errorf("%s and %s: %v", c.p, c.top, !c.want)
+		}
+	}
+}

@@ -112,6 +112,8 @@ var unitCases = map[string]lintCase{
 	"no command any more":    plain(good().unit("web-x.service", oneMore+"[Service]\nExecStart=\n"), "error unit-incomplete web-x.service"),
 	"only a command to stop": plain(good().unit("web-x.service", "[Service]\nType=oneshot\nExecStop=sh\n[Install]\nWantedBy=multi-user.target\n"), "error unit-incomplete web-x.service"),
 	"stops":                  plain(good().unit("web-x.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStop=sh\n[Install]\nWantedBy=multi-user.target\n")),
+	"no success":             plain(good().unit("web-x.service", "[Unit]\nSuccessAction=none\n[Service]\n[Install]\nWantedBy=multi-user.target\n"), "error unit-incomplete web-x.service"),
+	"only a success":         plain(good().unit("web-x.service", "[Unit]\nSuccessAction=exit\n[Service]\n[Install]\nWantedBy=multi-user.target\n")),
 	"two commands":           plain(good().unit("web-x.service", oneMore+"[Service]\nExecStart=sh\n"), "error unit-incomplete web-x.service"),
 	"two commands in a line": plain(good().unit("web-x.service", "[Service]\nExecStart=sh ; sh\n[Install]\nWantedBy=multi-user.target\n"), "error unit-incomplete web-x.service"),
 	"two commands, oneshot":  plain(good().unit("web-x.service", oneMore+"[Service]\nExecStart=sh\nType=oneshot\n")),
@@ -182,6 +184,7 @@ var execCases = map[string]lintCase{
 	"working directory":           plain(good().service("WorkingDirectory=/var/lib/web", "WorkingDirectory=/srv/web"), "error working-directory-missing web.service:14"),
 	"working directory, may fail": plain(good().service("WorkingDirectory=/var/lib/web", "WorkingDirectory=-/srv/web")),
 	"working directory, home":     plain(good().service("WorkingDirectory=/var/lib/web", "WorkingDirectory=~")),
+	"condition":                   plain(good().service("[Unit]", "[Unit]\nConditionPathExists=|/usr/bin/web\nConditionPathExists=!/usr/bin/web\nAssertFileNotEmpty=/etc/passwd\nConditionHost=/usr"), "warning condition-on-host web.service:2"),
 	"environment file":            plain(good().service("Slice", "EnvironmentFile=-/etc/web.env\nSlice").with(fixtureImage+"etc/web.env", "A=b\n"), "warning environment-file-on-host web.service:15"),
 	"environment file, of host":   plain(good().service("Slice", "EnvironmentFile=-/etc/web.env\nSlice").with(fixtureImage+"etc/web.env", "A=b\n").with("etc/web.env", "")),
 }
@@ -249,7 +252,7 @@ var profileCases = map[string]lintCase{
 	"user, on host":               trusted(good().service("Slice", "User=static\nGroup=0\nSlice")),
 	"user, no host":               trusted(good().without("etc/passwd").service("Slice", "User=web\nSlice")),
 	"bus":                         plain(good().service("Slice", "Type=dbus\nBusName=org.example.Web\nSlice"), "error bus-name-dynamic web.service:16"),
-	"bus, besides":                plain(good().service("Slice", "BusName=org.example.Web\nSlice"), "warning bus-name-dynamic web.service:15"),
+	"bus, besides":                plain(good().service("Slice", "Type=notify\nBusName=org.example.Web\nSlice"), "warning bus-name-dynamic web.service:16"),
 	"bus, trusted":                trusted(good().service("Slice", "Type=dbus\nBusName=org.example.Web\nSlice")),
 	"Go":                          strict(good().service("GOMAXPROCS=1", "GOMAXPROCS=2"), "warning tasks-max-go web.service:9"),
 	"Go, nonetwork":               nonetwork(good().service("GOMAXPROCS=1", "GOMAXPROCS=2")),
@@ -322,7 +325,7 @@ func TestLintCasesAreComplete(t *testing.T) {
 		}
 	}
 	for _, r := range LintRules() {
-		if !fired[r.Name] && !slices.Contains([]string{"image-damaged", "image-path", "not-protected"}, r.Name) {
+		if !fired[r.Name] && !slices.Contains([]string{"image-damaged", "image-path", "not-protected", "too-much"}, r.Name) {
 			t.Errorf("no case comes to %s", r.Name)
 		}
 	}
@@ -345,14 +348,29 @@ func TestLintPaths(t *testing.T) {
 	}
 }
 
-// There is an end to findings, even if there is none to what is wrong.
-func TestLintLimit(t *testing.T) {
+// There is an end to findings, and to looking, even if there is none to what is
+// wrong. That is said.
+func TestLintLimits(t *testing.T) {
 	t.Parallel()
-	f := good()
-	for i := range maxFindings + 10 {
-		f.unit(fmt.Sprintf("web-%d.service", i), "")
+	count := func(format string, n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
 	}
-	if n := len(lintFixture(t, f, Ref{Image: "/srv/web_3"}, LintOptions{Architecture: "x86-64"})); n != maxFindings {
-		t.Errorf("%d findings", n)
+	for name, f := range map[string]fixture{
+		"findings": good().unit("web-x.service", oneMore+count("nonsense %d\n", maxFindings+10)),
+		"units":    good().unit("web-x.service", oneMore+"[Unit]\nAfter="+count("a%d.service ", maxChecks)),
+		"programs": good().unit("web-x.service", "[Service]\nType=oneshot\n"+count("ExecStart=/usr/lib/%d\n", maxSettings/2)+count("ExecStop=/usr/lib/../lib/%d\n", maxSettings/2)),
+		"search":   good().unit("web-x.service", oneMore+"[Service]\nType=oneshot\nExecSearchPath="+count("/a%d:", maxUnit/16)+count("\nExecStart=a%d", 2000)),
+		"mounts":   good().unit("web-x.service", oneMore+"[Service]\nBindPaths="+count("/a%d ", maxUnit/16)),
+		"large":    good().unit("web-x.service", oneMore+"#"+strings.Repeat("#", maxUnit-len(oneMore)-1)),
+	} {
+		list := lintFixture(t, f, Ref{Image: "/srv/web_3"}, LintOptions{Architecture: "x86-64"})
+		limited := slices.ContainsFunc(list, func(l string) bool { return strings.Contains(l, "too-much") })
+		if len(list) > maxFindings || limited != slices.Contains([]string{"findings", "units", "search", "programs"}, name) {
+			t.Errorf("%s: %d findings, %v", name, len(list), limited)
+		}
 	}
 }

@@ -27,9 +27,10 @@ func (l *lint) checkComplete(u *lintUnit) {
 // checkCommands follows the rules for ExecStart= of systemd.service(5).
 func (l *lint) checkCommands(u *lintUnit, incomplete func(text, fix string)) {
 	start, stop := u.set.all("Service", "ExecStart"), u.set.all("Service", "ExecStop")
-	kind, _ := u.set.last("Service", "Type")
-	oneshot := kind.value == "oneshot"
-	_, ends := u.set.last("Unit", "SuccessAction")
+	kind := serviceType(u.set)
+	oneshot := kind == "oneshot"
+	action, ends := u.set.last("Unit", "SuccessAction")
+	ends = ends && action.value != "none"
 	switch {
 	case len(start) == 0 && !oneshot:
 		incomplete("the service has no ExecStart=", "add one, or Type=oneshot and ExecStop=")
@@ -38,9 +39,24 @@ func (l *lint) checkCommands(u *lintUnit, incomplete func(text, fix string)) {
 	case commandCount(start) > 1 && !oneshot:
 		incomplete("several ExecStart= are for Type=oneshot only", "keep one of them")
 	}
-	if _, ok := u.set.last("Service", "BusName"); kind.value == "dbus" && !ok {
+	if _, ok := u.set.last("Service", "BusName"); kind == "dbus" && !ok {
 		incomplete("Type=dbus needs a BusName=", "add it, or take Type=notify")
 	}
+}
+
+// serviceType is Type=, or what it is without.
+func serviceType(set settings) string {
+	kind, ok := set.last("Service", "Type")
+	_, bus := set.last("Service", "BusName")
+	switch {
+	case ok:
+		return kind.value
+	case bus:
+		return "dbus"
+	case len(set.all("Service", "ExecStart")) == 0:
+		return "oneshot"
+	}
+	return "simple"
 }
 
 func commandCount(list []setting) (n int) {

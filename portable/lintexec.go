@@ -1,10 +1,10 @@
 package portable
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -60,7 +60,7 @@ func (l *lint) checkPrograms(s *service) {
 			}
 			list, _ := commandsOf(v.value) // a wrong one has been told of
 			for _, c := range list {
-				if e := expand(c.path, s.Name); e.known && !c.shell {
+				if e := expand(c.path, s.Name); e.known && !c.shell && l.may() {
 					c.path = e.text
 					l.checkProgram(s, v, c)
 				}
@@ -85,7 +85,7 @@ func (l *lint) checkProgram(s *service, v setting, c command) {
 	}
 	at, p, err := l.findProgram(s, c.path)
 	switch {
-	case s.covered(p) || s.covered(l.layers.target(p)):
+	case errors.Is(err, errEnough) || s.covered(p) || s.covered(l.layers.target(p)):
 		return
 	case missing(err):
 		l.missingProgram(s, v, c)
@@ -99,7 +99,7 @@ func (l *lint) checkProgram(s *service, v setting, c command) {
 		return
 	}
 	l.checkExecutable(s, v, c, at)
-	for _, found := range l.program(at, s.libraryPath()) {
+	for _, found := range l.program(at, s.libraries) {
 		l.found(found.rule, s.at(v), fmt.Sprintf("%s=: %s", v.key, found.text), found.fix)
 	}
 }
@@ -123,6 +123,11 @@ func (l *lint) missingProgram(s *service, v setting, c command) {
 	l.foundAs(severity, "exec-missing", s.at(v), text, fix)
 }
 
+var (
+	errCovered = errors.New("the image can't tell what is there")
+	errEnough  = errors.New("not looked at")
+)
+
 // findProgram follows the path of a program, or looks for its name as the
 // service manager does.
 func (l *lint) findProgram(s *service, name string) (at spot, p string, err error) {
@@ -140,7 +145,10 @@ func (l *lint) findProgram(s *service, name string) (at spot, p string, err erro
 	err = fs.ErrNotExist
 	for _, folder := range folders {
 		if p = path.Join("/", folder, name); s.covered(p) {
-			return spot{}, p, nil
+			return spot{}, p, errCovered
+		}
+		if !l.may() {
+			return spot{}, p, errEnough
 		}
 		if at, err = l.layers.find(p); !missing(err) {
 			return at, p, err
@@ -181,15 +189,10 @@ func (l *lint) checkSocketCommands(u *lintUnit) {
 	}
 }
 
-// libraryPath is LD_LIBRARY_PATH as the unit sets it.
-func (s *service) libraryPath() []string {
-	return slices.DeleteFunc(strings.Split(s.environment()["LD_LIBRARY_PATH"], ":"), func(p string) bool { return p == "" })
-}
-
 // environment is what Environment= sets.
-func (s *service) environment() map[string]string {
+func environment(set settings) map[string]string {
 	env := map[string]string{}
-	for _, v := range s.set.all("Service", "Environment") {
+	for _, v := range set.all("Service", "Environment") {
 		words, _ := splitWords(v.value) // a wrong one has been told of
 		for _, w := range words {
 			if name, value, ok := strings.Cut(w, "="); ok {

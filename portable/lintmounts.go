@@ -36,43 +36,61 @@ type mount struct {
 // is looked at not have them.
 var fileSources = []string{"/etc/machine-id", "/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/etc/localtime", "/etc/timezone", "/etc/nsswitch.conf", "/run/dbus/system_bus_socket"}
 
+// maxMounts of a service are looked at.
+const maxMounts = 256
+
 // mountsOf lists what the service manager mounts for a service.
-func (l *lint) mountsOf(s *service) (list []mount) {
-	implied := setting{profile: true}
+func (l *lint) mountsOf(s *service) []mount {
+	list := impliedMounts(s)
+	for _, key := range []string{"BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "MountImages"} {
+		eachWord(s.set, key, func(v setting, w string) bool {
+			if m, ok := l.mountOf(s, key, w); ok {
+				m.from = v
+				list = append(list, m)
+			}
+			return len(list) < maxMounts
+		})
+	}
+	for _, dir := range stateSettings {
+		eachWord(s.set, dir.key, func(v setting, w string) bool {
+			name, _, _ := strings.Cut(w, ":")
+			if e := expand(name, s.Name); e.known && fs.ValidPath(e.text) {
+				list = append(list, mount{path.Join(dir.top, e.text), directory, dir.key + "=" + e.text, v})
+			}
+			return len(list) < maxMounts
+		})
+	}
+	return list
+}
+
+// eachWord goes through the words of a setting as long as more are wanted.
+func eachWord(set settings, key string, do func(v setting, word string) (more bool)) {
+	for _, v := range set.all("Service", key) {
+		words, _ := splitWords(v.value) // with the quotes wrong, it is not used
+		for _, w := range words {
+			if !do(v, w) {
+				return
+			}
+		}
+	}
+}
+
+// impliedMounts are those that no setting names.
+func impliedMounts(s *service) (list []mount) {
 	add := func(why string, paths ...string) {
 		for _, p := range paths {
-			list = append(list, mount{p, directory, why, implied})
+			list = append(list, mount{p, directory, why, setting{profile: true}})
 		}
 	}
 	if s.apivfs {
 		add("MountAPIVFS=yes", "/proc", "/sys", "/dev", "/run")
 	}
-	if v, _ := s.set.last("Service", "PrivateTmp"); s.dynamic {
+	private, _ := s.set.last("Service", "PrivateTmp")
+	switch on, _ := parseBool(private.value); {
+	case s.dynamic:
 		add("DynamicUser=yes", "/tmp", "/var/tmp")
-	} else if on, ok := parseBool(v.value); ok && on || v.value == "disconnected" {
-		add("PrivateTmp="+v.value, "/tmp", "/var/tmp")
-	}
-	for _, key := range []string{"BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "MountImages"} {
-		for _, v := range s.set.all("Service", key) {
-			words, _ := splitWords(v.value)
-			for _, w := range words {
-				if m, ok := l.mountOf(s, key, w); ok {
-					m.from = v
-					list = append(list, m)
-				}
-			}
-		}
-	}
-	for _, dir := range stateSettings {
-		for _, v := range s.set.all("Service", dir.key) {
-			words, _ := splitWords(v.value)
-			for _, w := range words {
-				name, _, _ := strings.Cut(w, ":")
-				if e := expand(name, s.Name); e.known && fs.ValidPath(e.text) {
-					list = append(list, mount{path.Join(dir.top, e.text), directory, dir.key + "=" + e.text, v})
-				}
-			}
-		}
+	case on || private.value == "disconnected":
+		add("PrivateTmp="+private.value, "/tmp", "/var/tmp")
 	}
 	return list
 }
@@ -106,7 +124,7 @@ func (l *lint) sourceKind(source string) mountKind {
 	if slices.Contains(fileSources, source) {
 		return regularFile
 	}
-	info, err := l.host.tree.Stat(strings.Trim(path.Clean(source), "/"))
+	info, err := l.host.tree.Stat(fsName(source))
 	switch {
 	case err != nil:
 		return anything
@@ -129,7 +147,8 @@ func (s *service) covered(p string) bool {
 
 // below tells whether a path is another or beneath it.
 func below(p, top string) bool {
-	return p == top || strings.HasPrefix(p, strings.TrimSuffix(top, "/")+"/")
+	top = strings.TrimSuffix(top, "/")
+	return strings.HasPrefix(p, top) && (len(p) == len(top) || p[len(top)] == '/')
 }
 
 // isMadeFor tells whether the mount point is made where another mount is, before
@@ -163,6 +182,12 @@ func (l *lint) checkMounts(s *service) {
 				why = m.why
 			}
 		}
+		// What the profile asks for is the same for most services.
+		key := fmt.Sprint(m.path, m.kind, why, l.readOnly(s))
+		if m.from.profile && l.mounts[key] || !l.may() {
+			continue
+		}
+		l.mounts[key] = true
 		found, err := l.layers.find(m.path)
 		switch {
 		case missing(err):

@@ -202,6 +202,8 @@ func (l *lint) libraries(at spot, f *elfFile, libraryPath []string) (list []prob
 		queue = queue[1:]
 		lib, at, err := l.findLibrary(w, f.elfKind)
 		switch {
+		case errors.Is(err, errEnough):
+			return list
 		case errors.Is(err, errELF):
 			list = append(list, problem{"exec-library-missing", fmt.Sprintf("%s, which %s needs, is %v", w.name, w.by, err), "build the library anew"})
 		case err != nil:
@@ -241,6 +243,9 @@ func (l *lint) findLibrary(w wanted, kind elfKind) (*elfFile, spot, error) {
 		}
 	}
 	for _, p := range candidates {
+		if !l.may() {
+			return nil, spot{}, errEnough
+		}
 		at, err := l.layers.find(p)
 		if err != nil || !at.info.Mode().IsRegular() {
 			continue

@@ -41,7 +41,7 @@ func (l *lint) checkReferences() error {
 			l.checkTrigger(u)
 		}
 		_, byBus := u.set.last("Service", "BusName")
-		if u.typ != "target" && !byBus && !installs(u) && !l.started(u) {
+		if u.typ != "target" && !byBus && !installs(u) && !l.started[u.Name] {
 			l.found("install-missing", u.top(), "nothing starts the unit, and it can't be enabled", "add a section [Install] with WantedBy=multi-user.target or the like")
 		}
 	}
@@ -65,7 +65,7 @@ func namesIn(u *lintUnit, v setting) (list []string) {
 func (l *lint) checkReference(u *lintUnit, v setting, name string, severity Severity) {
 	at, inImage := l.inImage(name)
 	switch {
-	case l.known(name):
+	case l.known(name) || !l.may():
 	case inImage:
 		if severity == Note {
 			return // the order among units that are not all there
@@ -101,14 +101,43 @@ func (l *lint) known(name string) bool {
 		// Not a name, which has been told of, or a type that comes from elsewhere: mounts, slices.
 		return slices.Contains(otherTypes, path.Ext(name))
 	}
-	return l.unit(name) != nil || l.unit(templateOf(name)) != nil || wellKnown(name) || l.onHost(name) || l.onHost(templateOf(name))
+	known, asked := l.names[name]
+	if !asked {
+		known = l.byName[name] != nil || l.byName[templateOf(name)] != nil || wellKnown(name) || l.onHost(name) || l.onHost(templateOf(name))
+		l.names[name] = known
+	}
+	return known
 }
 
 func (l *lint) onHost(name string) bool {
-	return slices.ContainsFunc(unitFolders, func(folder string) bool {
+	return l.may() && slices.ContainsFunc(unitFolders, func(folder string) bool {
 		s, err := l.host.lstat("/" + path.Join(folder, name))
 		return err == nil && s != nil
 	})
+}
+
+// relate notes which units start which.
+func (l *lint) relate() error {
+	note := func(set map[string]bool, names ...string) {
+		for _, n := range names {
+			set[n], set[templateOf(n)] = true, true
+		}
+	}
+	for _, u := range l.units {
+		if _, ok := triggerTypes[u.typ]; ok {
+			name, _ := triggers(u)
+			note(l.trigger, name)
+			note(l.started, name)
+		}
+		for _, r := range references {
+			for _, v := range u.set.all(r.section, r.key) {
+				if r.starts {
+					note(l.started, slices.DeleteFunc(namesIn(u, v), func(n string) bool { return n == u.Name })...)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // triggers is the unit that a socket, timer or path starts, by its name or by
@@ -136,28 +165,6 @@ func (l *lint) checkTrigger(u *lintUnit) {
 	default:
 		l.found("trigger-missing", at, fmt.Sprintf("it starts %s, which neither the image nor the host has", shorten(name)), "add that unit, or name another")
 	}
-}
-
-// triggered tells whether a socket, timer or path starts a unit.
-func (l *lint) triggered(u *lintUnit) bool {
-	return slices.ContainsFunc(l.units, func(other *lintUnit) bool {
-		if _, ok := triggerTypes[other.typ]; !ok {
-			return false
-		}
-		name, _ := triggers(other)
-		return name == u.Name || templateOf(name) == u.Name
-	})
-}
-
-// started tells whether another unit that is attached starts this one.
-func (l *lint) started(u *lintUnit) bool {
-	return l.triggered(u) || slices.ContainsFunc(l.units, func(other *lintUnit) bool {
-		return other != u && slices.ContainsFunc(references, func(r reference) bool {
-			return r.starts && slices.ContainsFunc(other.set.all(r.section, r.key), func(v setting) bool {
-				return slices.ContainsFunc(namesIn(other, v), func(n string) bool { return n == u.Name || templateOf(n) == u.Name })
-			})
-		})
-	})
 }
 
 // installs tells whether the unit can be enabled.

@@ -47,6 +47,9 @@ func (l *lint) checkOSRelease(img *image.Image) Release {
 		l.found("os-release-missing", place{0, osRelease, 0}, "the image has no os-release, which is what makes it one",
 			"add the file with at least ID=, VERSION_ID= and PORTABLE_PREFIXES=")
 		return nil
+	case err != nil && lineOf(err) == 0 && !errors.Is(err, image.ErrNotRegular) && !errors.Is(err, image.ErrTooLarge):
+		l.damaged(place{0, l.osFile, 0}, err)
+		return nil
 	case err != nil:
 		l.found("os-release-invalid", place{0, l.osFile, lineOf(err)}, inFile(err, img.Path, ErrRelease.Error(), l.osFile), "mend this line")
 		return nil

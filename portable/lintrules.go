@@ -33,6 +33,7 @@ var lintRules = []LintRule{
 	{"extension-mismatch", Error, "an extension is not for this image, or given twice"},
 	{"image-path", Error, "no unit file can name the path of the image"},
 	{"image-damaged", Error, "a part of the image can't be read"},
+	{"too-much", Error, "the image has more units than are looked at"},
 	{"machine-id", Warning, "/etc/machine-id has content"},
 	{"not-protected", Note, "an image file has no verity data"},
 
@@ -64,6 +65,7 @@ var lintRules = []LintRule{
 	{"exec-on-host", Warning, "a command is run on the host and not in the image"},
 	{"path-not-searchable", Error, "the user of the service may not enter a directory"},
 	{"working-directory-missing", Error, "WorkingDirectory= is not in the image"},
+	{"condition-on-host", Warning, "a path in a condition is in the image, but looked for on the host"},
 	{"environment-file-on-host", Warning, "EnvironmentFile= is in the image, but is read on the host"},
 
 	{"mount-point-missing", Error, "something is mounted where the image has nothing"},

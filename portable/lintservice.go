@@ -1,6 +1,7 @@
 package portable
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -16,10 +17,15 @@ type service struct {
 	dynamic bool // it runs as a user that exists only meanwhile
 	apivfs  bool // /proc, /sys, /dev and /run are mounted
 	mounts  []mount
+	env     map[string]string
+	// libraries is LD_LIBRARY_PATH.
+	libraries []string
 }
 
 func (l *lint) checkService(u *lintUnit) {
 	s := &service{lintUnit: u, apivfs: u.set.isTrue("Service", "MountAPIVFS", true), dynamic: u.set.isTrue("Service", "DynamicUser", false)}
+	s.env = environment(u.set)
+	s.libraries = slices.DeleteFunc(strings.Split(s.env["LD_LIBRARY_PATH"], ":"), func(p string) bool { return p == "" })
 	s.mounts = l.mountsOf(s)
 	l.checkPrograms(s)
 	l.checkMounts(s)
@@ -48,12 +54,36 @@ func (l *lint) checkFolders(s *service) {
 			continue
 		}
 		_, inImage := l.layers.find(p)
-		if _, onHost := l.host.tree.Stat(path.Clean(p)[1:]); inImage == nil && missing(onHost) {
+		if _, onHost := l.host.tree.Stat(fsName(p)); inImage == nil && missing(onHost) {
 			l.found("environment-file-on-host", s.at(v), fmt.Sprintf("EnvironmentFile=%s is read on the host, not in the image, and the host has none", p),
 				"set the variables with Environment=, or read the file in the program")
 		}
 	}
 }
+
+// pathConditions are conditions and assertions about files, see systemd.unit(5).
+var pathConditions = []string{"PathExists", "PathExistsGlob", "PathIsDirectory", "PathIsReadWrite", "FileNotEmpty", "FileIsExecutable", "DirectoryNotEmpty"}
+
+// checkConditions: the service manager looks at paths before it knows of an image.
+func (l *lint) checkConditions(u *lintUnit) {
+	for _, v := range u.file.settings {
+		name, isCondition := strings.CutPrefix(v.key, "Condition")
+		if !isCondition {
+			name, isCondition = strings.CutPrefix(v.key, "Assert")
+		}
+		p := expand(strings.TrimLeft(v.value, "|"), u.Name).text
+		if !isCondition || v.section != "Unit" || !path.IsAbs(p) || !slices.Contains(pathConditions, name) || !l.may() {
+			continue
+		}
+		_, inImage := l.layers.find(p)
+		if _, onHost := l.host.tree.Stat(fsName(p)); inImage == nil && missing(onHost) {
+			l.found("condition-on-host", u.at(v), fmt.Sprintf("%s=%s is about the host, which does not have it, and not about the image", v.key, shorten(p)), "take the line out, or name a path of the host")
+		}
+	}
+}
+
+// fsName is an absolute path as package fs has it.
+func fsName(p string) string { return cmp.Or(strings.Trim(path.Clean(p), "/"), ".") }
 
 // checkRootSettings: attach says in which image a unit runs.
 func (l *lint) checkRootSettings(s *service) {
@@ -149,13 +179,12 @@ func hasName(text []byte, _ error) func(string) bool {
 
 // checkBusName: the bus allows names to be owned only by users that it knows.
 func (l *lint) checkBusName(s *service) {
-	kind, _ := s.set.last("Service", "Type")
 	name, ok := s.set.last("Service", "BusName")
 	if !ok || !s.dynamic {
 		return
 	}
 	severity := Warning
-	if kind.value == "dbus" {
+	if serviceType(s.set) == "dbus" {
 		severity = Error // it never counts as started
 	}
 	l.foundAs(severity, "bus-name-dynamic", s.at(name), fmt.Sprintf("with DynamicUser=yes, which the profile %s sets, the service can't own the bus name %s", l.profile.name, shorten(name.value)),
@@ -168,14 +197,14 @@ const goTasks = 6
 // checkTasks: a Go program that can't make a thread ends at once.
 func (l *lint) checkTasks(s *service) {
 	v, ok := s.set.last("Service", "TasksMax")
-	if !ok || tasks(v.value) >= goTasks || s.environment()["GOMAXPROCS"] == "1" {
+	if !ok || tasks(v.value) >= goTasks || s.env["GOMAXPROCS"] == "1" {
 		return
 	}
 	for _, line := range s.set.all("Service", "ExecStart") {
 		list, _ := commandsOf(line.value)
 		for _, c := range list {
 			at, p, err := l.findProgram(s, expand(c.path, s.Name).text)
-			if err == nil && !s.covered(p) && at.info.Mode().IsRegular() && l.inspect(at, s.libraryPath()).golang {
+			if err == nil && !s.covered(p) && at.info.Mode().IsRegular() && l.inspect(at, s.libraries).golang {
 				l.found("tasks-max-go", s.at(line), fmt.Sprintf("%s is a Go program, which may need more threads than TasksMax=%s, and then ends", at.path(), v.value),
 					"add Environment=GOMAXPROCS=1, or take another profile")
 			}
@@ -193,9 +222,8 @@ func (l *lint) checkNetwork(s *service) {
 	if slices.ContainsFunc(s.file.settings, func(v setting) bool { return v.key == "PrivateNetwork" }) {
 		return // whoever wrote it knows
 	}
-	kind, _ := s.set.last("Service", "Type")
 	_, sockets := s.set.last("Service", "Sockets")
-	if kind.value == "oneshot" || sockets || l.triggered(s.lintUnit) || !installs(s.lintUnit) {
+	if serviceType(s.set) == "oneshot" || sockets || l.trigger[s.Name] || !installs(s.lintUnit) {
 		return
 	}
 	l.found("no-network", s.top(), fmt.Sprintf("with the profile %s the service has no network, and no socket unit hands it a connection", l.profile.name),

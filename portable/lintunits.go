@@ -78,7 +78,7 @@ func (l *lint) collectUnits() error {
 		}
 	}
 	slices.SortFunc(l.units, func(a, b *lintUnit) int { return cmp.Compare(a.Name, b.Name) })
-	if len(l.units) == 0 {
+	if len(l.units) == 0 && !l.broken {
 		l.noUnits()
 	}
 	l.checkOthers()
@@ -86,7 +86,8 @@ func (l *lint) collectUnits() error {
 }
 
 func (l *lint) damaged(at place, err error) {
-	l.found("image-damaged", at, "it can't be read: "+err.Error(), "build the image anew")
+	l.broken = true
+	l.found("image-damaged", at, "it can't be read: "+reason(err), "build the image anew")
 }
 
 func (l *lint) noUnits() {
@@ -128,7 +129,11 @@ func (l *lint) addUnit(layer int, p string, have map[string]bool) {
 	}
 	name := path.Base(p)
 	have[name] = true
-	if slices.ContainsFunc(l.units, func(u *lintUnit) bool { return u.Name == name }) {
+	if l.size += len(text); len(l.units) == maxUnits || l.size > maxUnitBytes {
+		l.found("too-much", place{layer, "", 0}, "the image has more units than are looked at", "split it")
+		return
+	}
+	if l.byName[name] != nil {
 		l.found("unit-clash", place{layer, p, 0}, "an image below has a unit of this name, which is the one that is attached", "give it another name")
 		return
 	}
@@ -144,6 +149,7 @@ func (l *lint) addUnit(layer int, p string, have map[string]bool) {
 		u.set = append(u.set, s)
 	}
 	l.units = append(l.units, u)
+	l.byName[name] = u
 }
 
 // unitText reads a unit file as attach will. It is not ok if that will not.
@@ -224,7 +230,7 @@ func (l *lint) checkOthers() {
 // checkUnits looks at each unit on its own.
 func (l *lint) checkUnits() error {
 	for _, f := range l.folders {
-		if l.unit(f.unit) != nil {
+		if l.byName[f.unit] != nil {
 			l.found("drop-in-ignored", place{f.layer, f.path, 0}, "what is in this directory is not attached", "move the settings to the unit, and links to its [Install] section")
 		}
 	}
@@ -236,20 +242,11 @@ func (l *lint) checkUnits() error {
 		l.checkHostUnit(u)
 		l.checkComplete(u)
 		l.checkValues(u)
+		l.checkConditions(u)
 		if u.typ == "service" {
 			l.checkService(u)
 		} else if u.typ == "socket" {
 			l.checkSocketCommands(u)
-		}
-	}
-	return nil
-}
-
-// unit is an attached unit by name; nil if there is none.
-func (l *lint) unit(name string) *lintUnit {
-	for _, u := range l.units {
-		if u.Name == name {
-			return u
 		}
 	}
 	return nil

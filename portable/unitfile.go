@@ -7,7 +7,7 @@ import (
 )
 
 // maxSettings is far more than any unit file has.
-const maxSettings = 1 << 14
+const maxSettings = 1 << 12
 
 // unitFile is a unit file or a drop-in of one, as systemd.syntax(7) has it.
 type unitFile struct {

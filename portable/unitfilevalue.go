@@ -167,7 +167,10 @@ type expansion struct {
 // expand replaces the specifiers in a value of the named unit. What is only
 // known when it starts becomes a letter.
 func expand(text, unit string) expansion {
-	e := expansion{known: true}
+	e := expansion{text: text, known: true}
+	if !strings.Contains(text, "%") {
+		return e
+	}
 	own := unitSpecifiers(unit)
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
