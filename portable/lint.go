@@ -111,7 +111,8 @@ type lint struct {
 	host     *Host
 	ref      Ref
 	profile  profile
-	arch     string // in systemd's words
+	sandbox  map[string]settings // of the profile, for each type of unit
+	arch     string              // in systemd's words
 	prefixes []string
 	layers   layers    // the root image, then the extensions
 	releases []Release // of the layers; nil where there is none
@@ -142,7 +143,11 @@ func newLint(ctx context.Context, h *Host, ref Ref, o LintOptions) (*lint, error
 	if err != nil {
 		return nil, err
 	}
-	l := &lint{ctx: ctx, host: h, ref: ref, profile: p, prefixes: prefixes, arch: cmp.Or(o.Architecture, architectures[runtime.GOARCH]),
+	sandbox, err := h.profileSettings(p)
+	if err != nil {
+		return nil, err
+	}
+	l := &lint{ctx: ctx, host: h, ref: ref, profile: p, sandbox: sandbox, prefixes: prefixes, arch: cmp.Or(o.Architecture, architectures[runtime.GOARCH]),
 		byName: map[string]*lintUnit{}, started: map[string]bool{}, trigger: map[string]bool{}, others: map[string]place{},
 		seen: map[Finding]bool{}, programs: map[string]inspected{}, names: map[string]bool{}, mounts: map[string]bool{}}
 	if _, ok := machines[l.arch]; !ok {
@@ -157,6 +162,22 @@ func newLint(ctx context.Context, h *Host, ref Ref, o LintOptions) (*lint, error
 		l.layers = append(l.layers, img)
 	}
 	return l, nil
+}
+
+// profileSettings reads what a profile sets for each type of unit.
+func (h *Host) profileSettings(p profile) (map[string]settings, error) {
+	all := map[string]settings{}
+	for _, t := range unitTypes {
+		_, text, err := h.profileDropIn(p, t)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range parseUnitFile(text, unitSections[t]...).settings {
+			s.profile = true
+			all[t] = append(all[t], s)
+		}
+	}
+	return all, nil
 }
 
 func (l *lint) close() {

@@ -185,15 +185,17 @@ func TestLintRules(t *testing.T) {
 
 func TestLintErrors(t *testing.T) {
 	t.Parallel()
-	h := openHost(t, good().write(t))
+	h := openHost(t, good().with("etc/systemd/portable/profile/odd/service.conf/", "").write(t))
 	for want, c := range map[error]struct {
 		ref Ref
 		o   LintOptions
 	}{
 		image.ErrNotFound: {Ref{Image: "/srv/none"}, LintOptions{}},
 		ErrNoProfile:      {Ref{Image: "/srv/web_3"}, LintOptions{Profile: "strickt"}},
-		ErrArchitecture:   {Ref{Image: "/srv/web_3"}, LintOptions{Architecture: "amd64"}},
-		ErrBadPrefix:      {Ref{Image: "/srv/web_3", Prefixes: []string{"a,b"}}, LintOptions{}},
+		// A sandbox that can't be read is none to check for.
+		image.ErrNotRegular: {Ref{Image: "/srv/web_3"}, LintOptions{Profile: "odd"}},
+		ErrArchitecture:     {Ref{Image: "/srv/web_3"}, LintOptions{Architecture: "amd64"}},
+		ErrBadPrefix:        {Ref{Image: "/srv/web_3", Prefixes: []string{"a,b"}}, LintOptions{}},
 	} {
 		if r, err := Lint(ctx(), h, c.ref, c.o); !errors.Is(err, want) || r != nil {
 			t.Errorf("%v: %v", want, err)

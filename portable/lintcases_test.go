@@ -259,10 +259,14 @@ var profileCases = map[string]lintCase{
 	"Go, not":                     strict(good().service("GOMAXPROCS=1", "GOMAXPROCS=2").with(fixtureImage+"usr/bin/web", "mode0755"+makeELF(elfSpec{section: ".text"}))),
 	"Go, asks itself":             plain(good().service("GOMAXPROCS=1", "GOMAXPROCS=2").service("Slice", "TasksMax=3\nSlice"), "warning tasks-max-go web.service:9"),
 	"network":                     nonetwork(good().unit("web-x.service", oneMore), "note no-network web-x.service"),
-	"network, default":            plain(good().unit("web-x.service", oneMore)),
-	"network, oneshot":            nonetwork(good().unit("web-x.service", oneMore+"[Service]\nType=oneshot\n")),
-	"network, knows":              nonetwork(good().unit("web-x.service", oneMore+"[Service]\nPrivateNetwork=yes\n")),
-	"network, sockets":            nonetwork(good().unit("web-x.service", oneMore+"[Service]\nSockets=web.socket\n")),
+	"network, families": {f: good().unit("web-x.service", oneMore).with("etc/systemd/portable/profile/mine/service.conf", "[Service]\nDynamicUser=yes\nRestrictAddressFamilies=AF_UNIX\n"),
+		o: LintOptions{Profile: "mine"}, want: []string{"note no-network web-x.service"}},
+	"network, families denied": {f: good().unit("web-x.service", oneMore).with("etc/systemd/portable/profile/mine/service.conf", "[Service]\nDynamicUser=yes\nRestrictAddressFamilies=~AF_UNIX\n"),
+		o: LintOptions{Profile: "mine"}},
+	"network, default": plain(good().unit("web-x.service", oneMore)),
+	"network, oneshot": nonetwork(good().unit("web-x.service", oneMore+"[Service]\nType=oneshot\n")),
+	"network, knows":   nonetwork(good().unit("web-x.service", oneMore+"[Service]\nPrivateNetwork=yes\n")),
+	"network, sockets": nonetwork(good().unit("web-x.service", oneMore+"[Service]\nSockets=web.socket\n")),
 }
 
 var referenceCases = map[string]lintCase{

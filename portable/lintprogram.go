@@ -163,14 +163,13 @@ func (l *lint) inspectELF(at spot, r io.ReaderAt, libraryPath []string) inspecte
 	return known
 }
 
-// compatible tells whether the kernel runs the program all the same, which the
-// profiles with SystemCallArchitectures=native do not allow.
+// compatible tells whether the kernel runs the program all the same, which
+// profiles with SystemCallArchitectures= do not allow.
 func (l *lint) compatible(k elfKind) bool {
 	if k != machines["x86"] || l.arch != "x86-64" {
 		return false
 	}
-	_, content, err := l.host.profileDropIn(l.profile, "service")
-	return err == nil && !strings.Contains(string(content), "SystemCallArchitectures=native")
+	return len(l.sandbox["service"].all("Service", "SystemCallArchitectures")) == 0
 }
 
 // wanted is a library that a file needs, and where that file says it may be.

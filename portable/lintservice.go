@@ -50,7 +50,7 @@ func (l *lint) checkFolders(s *service) {
 	}
 	for _, v := range s.set.all("Service", "EnvironmentFile") {
 		p := expand(strings.TrimPrefix(v.value, "-"), s.Name).text
-		if !path.IsAbs(p) {
+		if !path.IsAbs(p) || !l.may() {
 			continue
 		}
 		_, inImage := l.layers.find(p)
@@ -97,7 +97,7 @@ func (l *lint) checkRootSettings(s *service) {
 // listSettings are those of profiles that add to what a unit has.
 var listSettings = []string{"BindPaths", "BindReadOnlyPaths", "CapabilityBoundingSet", "RestrictAddressFamilies", "SystemCallFilter", "SystemCallArchitectures",
 	"IPAddressDeny", "IPAddressAllow", "Environment", "LogExtraFields", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "TemporaryFileSystem",
-	"AmbientCapabilities", "DeviceAllow", "SupplementaryGroups", "ExecPaths", "NoExecPaths", "RestrictNamespaces"}
+	"AmbientCapabilities", "DeviceAllow", "SupplementaryGroups", "ExecPaths", "NoExecPaths"}
 
 // checkOverridden tells which settings of the unit the profile undoes.
 func (l *lint) checkOverridden(s *service) {
@@ -187,8 +187,12 @@ func (l *lint) checkBusName(s *service) {
 	if serviceType(s.set) == "dbus" {
 		severity = Error // it never counts as started
 	}
-	l.foundAs(severity, "bus-name-dynamic", s.at(name), fmt.Sprintf("with DynamicUser=yes, which the profile %s sets, the service can't own the bus name %s", l.profile.name, shorten(name.value)),
-		"take a profile without a dynamic user, such as trusted, or do without the name")
+	who := "the unit"
+	if v, _ := s.set.last("Service", "DynamicUser"); v.profile {
+		who = "the profile " + l.profile.name
+	}
+	l.foundAs(severity, "bus-name-dynamic", s.at(name), fmt.Sprintf("with DynamicUser=yes, which %s sets, the service can't own the bus name %s", who, shorten(name.value)),
+		"let it run as a static user, with a profile such as trusted, or do without the name")
 }
 
 // goTasks is how many threads the runtime of Go wants to have by default.
@@ -212,14 +216,23 @@ func (l *lint) checkTasks(s *service) {
 	}
 }
 
+// networkless tells whether a service can't open a connection to other machines.
+func networkless(set settings) bool {
+	var families []string
+	for _, v := range set.all("Service", "RestrictAddressFamilies") {
+		families = append(families, strings.Fields(v.value)...)
+	}
+	allowed := len(families) == 0 || strings.HasPrefix(families[0], "~") || slices.ContainsFunc(families, func(f string) bool { return strings.HasPrefix(f, "AF_INET") })
+	return !allowed || set.isTrue("Service", "PrivateNetwork", false)
+}
+
 // checkNetwork tells of services that run for long, that nothing hands a socket
 // to, and that have no network of their own.
 func (l *lint) checkNetwork(s *service) {
-	v, ok := s.set.last("Service", "PrivateNetwork")
-	if on, _ := parseBool(v.value); !ok || !on || !v.profile {
+	if !networkless(s.set) {
 		return
 	}
-	if slices.ContainsFunc(s.file.settings, func(v setting) bool { return v.key == "PrivateNetwork" }) {
+	if slices.ContainsFunc(s.file.settings, func(v setting) bool { return v.key == "PrivateNetwork" || v.key == "RestrictAddressFamilies" }) {
 		return // whoever wrote it knows
 	}
 	_, sockets := s.set.last("Service", "Sockets")

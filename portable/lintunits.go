@@ -139,15 +139,7 @@ func (l *lint) addUnit(layer int, p string, have map[string]bool) {
 	}
 	u := &lintUnit{Unit: Unit{name, p, text, layer}, typ: unitType(name)}
 	u.file = parseUnitFile(text, unitSections[u.typ]...)
-	u.set = append(u.set, u.file.settings...)
-	_, profile, err := l.host.profileDropIn(l.profile, u.typ)
-	if err != nil {
-		l.found("image-damaged", u.top(), err.Error(), "mend the profile")
-	}
-	for _, s := range parseUnitFile(profile, unitSections[u.typ]...).settings {
-		s.profile = true
-		u.set = append(u.set, s)
-	}
+	u.set = slices.Concat(u.file.settings, l.sandbox[u.typ])
 	l.units = append(l.units, u)
 	l.byName[name] = u
 }
