@@ -244,6 +244,52 @@ func TestFullDisk(t *testing.T) {
 	c.close()
 }
 
+// At SIGTERM whoever has been let in is still served, where there are threads for
+// that. How many there may be is shown in a mount namespace of the service's own.
+func TestStopped(t *testing.T) {
+	t.Parallel()
+	groups := t.TempDir()
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, group, _ := strings.Cut("\n"+string(own), "\n0::/")
+	group, _, _ = strings.Cut(group, "\n")
+	if err := os.MkdirAll(filepath.Join(groups, group), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(groups, group, "pids.max"), []byte("100\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, t.TempDir())
+	cmd := exec.Command("/bin/sh", "-c", `mount --bind "$1" /sys/fs/cgroup && LISTEN_PID=$$ exec "$0"`, s.program, groups)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LISTEN_FDS=1", "STATE_DIRECTORY=" + s.state, "GOMAXPROCS=1"}
+	cmd.ExtraFiles = []*os.File{s.file}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if err := cmd.Start(); err != nil {
+		t.Skipf("a mount namespace needs root: %v", err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	s.mustVisit(1)
+	c, err := net.Dial("tcp", s.socket.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s.mustVisit(2) // c came before, so it has been let in too
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+	if b, err := io.ReadAll(c); !strings.HasSuffix(string(b), "visitor #3!\n") || err != nil {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The profile "strict" allows four tasks.
 func TestFourThreads(t *testing.T) {
 	s := newService(t, t.TempDir())
