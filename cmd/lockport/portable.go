@@ -34,7 +34,7 @@ func (a *app) portableCommand() *cobra.Command {
 systemd-portabled in both directions: either can list and detach what the other
 attached. Options that this release does not know are those that need a running
 service manager: it works on a tree of files, such as a system that is being
-built or is mounted, which --root names. Images have to be directories.
+built or is mounted, which --root names.
 
 IMAGE is the name of an image in /etc/portables, /run/portables,
 /var/lib/portables, /usr/local/lib/portables or /usr/lib/portables, or a path. An
@@ -48,7 +48,7 @@ journal while it is under way, by which the next one undoes it after a crash.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.portableListCommand(), a.portableInspectCommand(), a.portableAttachCommand(), a.portableDetachCommand(),
-		a.portableReattachCommand(), a.isAttachedCommand(), a.portableRepairCommand())
+		a.portableReattachCommand(), a.isAttachedCommand(), a.portableVerifyCommand(), a.portableRepairCommand())
 	return cmd
 }
 
