@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -396,7 +397,7 @@ type tired struct {
 
 func (l *tired) Accept() (net.Conn, error) {
 	if l.left--; l.left >= 0 {
-		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", errNoFiles)}
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
 	}
 	return l.pipes.Accept()
 }

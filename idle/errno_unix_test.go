@@ -1,7 +1,0 @@
-//go:build unix
-
-package idle_test
-
-import "syscall"
-
-const errNoFiles = syscall.EMFILE
