@@ -290,7 +290,7 @@ func prove(t *testing.T, kind string, requests, exits int) {
 		} else {
 			pause -= 100 * time.Microsecond
 		}
-		if len(c.lost) > 0 || time.Since(began) > time.Minute {
+		if len(c.lost) > 0 || time.Since(began) > 3*time.Minute {
 			t.Errorf("after %v:", time.Since(began))
 			break
 		}
