@@ -35,6 +35,10 @@ func makeShare(ctx context.Context, dir string, c config) (share, error) {
 	if err := goBuild(ctx, "build", "-trimpath", "-o", s.path("bin/lockport"), "./cmd/lockport"); err != nil {
 		return "", err
 	}
+	// The service in the portable images.
+	if err := goBuild(ctx, "build", "-trimpath", "-ldflags=-s -w", "-o", s.path("bin/walkthrough"), "./test/vm/walkthrough"); err != nil {
+		return "", err
+	}
 	if err := goBuild(ctx, "test", "-c", "-tags", "vm", "-o", s.path("bin/guest.test"), c.pkg); err != nil {
 		return "", err
 	}

@@ -1,0 +1,68 @@
+//go:build vm
+
+package guest
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What one attaches, systemd starts, a visitor is greeted by, the other lists and
+// inspects in the same words, and detaches without a trace: in every form.
+func TestPortableForms(t *testing.T) {
+	for i, f := range forms {
+		for j, direction := range [][2]portabler{{ourPortable, theirPortable}, {theirPortable, ourPortable}} {
+			attaches, detaches := direction[0], direction[1]
+			t.Run(fmt.Sprintf("%s/%s attaches", f.name, attaches), func(t *testing.T) {
+				portableSpace(t)
+				before := snapshot(t)
+				var scope []string
+				suffix := ""
+				if (i+j)%2 == 1 {
+					scope, suffix = []string{"--runtime"}, "-runtime"
+				}
+				attaches.run(t, with(with([]string{"attach"}, scope...), f.args()...)...)
+				agree(t, f, "attached"+suffix)
+				run(t, "systemctl", "start", "walkthrough.socket")
+				greeted(t)
+				if v := version(t); v != "1" {
+					t.Errorf("version %s is running", v)
+				}
+				sameState(t, f, "running"+suffix)
+				stop(t)
+				detaches.run(t, with(with([]string{"detach"}, scope...), f.args()...)...)
+				if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+					t.Errorf("left behind (-before +after):\n%s", diff)
+				}
+				sameState(t, f, "detached")
+				unloaded(t)
+				nothingLeft(t)
+			})
+		}
+	}
+}
+
+// agree wants both to say the same of an image, and its state to be this.
+func agree(t *testing.T, f form, state string) {
+	t.Helper()
+	sameState(t, f, state)
+	for _, args := range [][]string{
+		with([]string{"inspect"}, f.args()...), with([]string{"inspect", "--cat"}, f.args()...), {"list"}, {"list", "--no-legend"},
+	} {
+		if diff := cmp.Diff(theirPortable.run(t, args...), ourPortable.run(t, args...)); diff != "" {
+			t.Errorf("%q differs (-theirs +ours):\n%s", args, diff)
+		}
+	}
+}
+
+// sameState wants both to say this of how far an image is in use.
+func sameState(t *testing.T, f form, want string) {
+	t.Helper()
+	for _, p := range []portabler{theirPortable, ourPortable} {
+		if state := p.run(t, "is-attached", f.path()); state != want {
+			t.Errorf("%s: the state is %s, not %s", p, state, want)
+		}
+	}
+}

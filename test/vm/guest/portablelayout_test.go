@@ -1,0 +1,140 @@
+//go:build vm
+
+package guest
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A layout is a way to attach, and how what ours then leaves on the disk differs
+// from what systemd leaves: only as docs/decisions/0008 has it.
+type layout struct {
+	what  string
+	form  form
+	image []string // arguments that name images; those of the form without
+	args  []string
+	ours  func(files map[string]string) // changes theirs to what is wanted of ours
+}
+
+// images names what is attached.
+func (l layout) images() []string {
+	if l.image != nil {
+		return l.image
+	}
+	return l.form.args()
+}
+
+// detachArgs are those that detach what was attached.
+func (l layout) detachArgs() []string {
+	var list []string
+	for _, arg := range l.args {
+		if arg == "--runtime" || strings.HasPrefix(arg, "--extension=") {
+			list = append(list, arg)
+		}
+	}
+	return append(append(list, "--no-reload"), l.images()...)
+}
+
+// What is on the disk after systemd and after ours attached the same: every file,
+// its content, mode and owner, every link and its target, and the changes told.
+func TestPortableLayout(t *testing.T) {
+	images(t)
+	for _, l := range layouts(t) {
+		t.Run(l.what, func(t *testing.T) {
+			portableSpace(t)
+			before := snapshot(t)
+			var files [2]map[string]string
+			var told, undone [2][]string
+			for i, p := range []portabler{theirPortable, ourPortable} {
+				told[i] = p.changes(t, with(append([]string{"attach", "--no-reload"}, l.args...), l.images()...)...)
+				files[i] = added(before, snapshot(t))
+				undone[i] = p.changes(t, with([]string{"detach"}, l.detachArgs()...)...)
+				if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+					t.Errorf("%s leaves (-before +after):\n%s", p, diff)
+				}
+			}
+			if len(files[0]) == 0 {
+				t.Fatal("nothing was attached")
+			}
+			if l.ours != nil {
+				l.ours(files[0])
+			}
+			if diff := cmp.Diff(files[0], files[1]); diff != "" {
+				t.Errorf("on the disk (-theirs +ours):\n%s", diff)
+			}
+			if diff := cmp.Diff(told[0], told[1]); diff != "" {
+				t.Errorf("attach tells (-theirs +ours):\n%s", diff)
+			}
+			if diff := cmp.Diff(undone[0], undone[1]); diff != "" {
+				t.Errorf("detach tells (-theirs +ours):\n%s", diff)
+			}
+		})
+	}
+}
+
+// layouts are every form, profile, scope and copy mode, extensions, and paths
+// that have to be escaped.
+func layouts(t *testing.T) []layout {
+	directory, squashfs := formOf(t, "directory"), formOf(t, "squashfs")
+	var list []layout
+	for _, f := range forms {
+		list = append(list, layout{what: f.name, form: f})
+	}
+	for _, profile := range []string{"default", "nonetwork", "strict", "trusted"} {
+		list = append(list, layout{what: profile, form: squashfs, args: []string{"--runtime", "--profile=" + profile}})
+	}
+	for _, mode := range []string{"auto", "copy", "symlink", "mixed"} {
+		for _, f := range []form{directory, squashfs} {
+			list = append(list, layout{what: fmt.Sprintf("copy=%s %s", mode, f.name), form: f, args: []string{"--copy=" + mode}})
+		}
+	}
+	list = append(list,
+		layout{what: "prefix", image: []string{squashfs.path(), "walkthrough.socket", "walkthrough-1"}},
+		layout{what: "force", form: squashfs, args: []string{"--force"}},
+		layout{what: "image by name", image: inSearchPath(t, squashfs)},
+		layout{what: "directory by name", image: inSearchPath(t, directory), args: []string{"--copy=symlink"}},
+		layout{what: "by path in the search path", image: []string{"/var/lib/portables/walkthrough_1.raw"}},
+	)
+	for _, f := range []form{directory, squashfs} {
+		for _, suffix := range []string{"", ".raw"} {
+			extra := filepath.Join(portableDir, "extension/extra_1"+suffix)
+			list = append(list, layout{what: fmt.Sprintf("%s with extension %s", f.name, filepath.Base(extra)), form: f,
+				args: []string{"--extension=" + extra}, ours: everyServiceHas(extra)})
+		}
+	}
+	return list
+}
+
+// inSearchPath copies an image to where it is found by name, and returns its name.
+func inSearchPath(t *testing.T, f form) []string {
+	t.Helper()
+	makeDir(t, "/var/lib/portables")
+	run(t, "cp", "-a", f.path(), "/var/lib/portables/")
+	t.Cleanup(func() { cleanup(t, "rm", "-rf", filepath.Join("/var/lib/portables", f.file)) })
+	return []string{strings.TrimSuffix(f.file, ".raw")}
+}
+
+// everyServiceHas has the lines of an extension in all drop-ins: systemd 257
+// writes them only for the units that come from the extension.
+func everyServiceHas(extra string) func(files map[string]string) {
+	return func(files map[string]string) {
+		lines := "\nExtensionDirectories=" + extra
+		if strings.HasSuffix(extra, ".raw") {
+			lines = "\nExtensionImages=" + extra
+		}
+		lines += "\nLogExtraFields=PORTABLE_EXTENSION=" + filepath.Base(extra) +
+			"\nLogExtraFields=PORTABLE_EXTENSION_NAME_AND_VERSION=extra_1\n"
+		for _, path := range slices.Collect(maps.Keys(files)) {
+			if strings.HasSuffix(path, ".service.d/20-portable.conf") && !strings.Contains(path, "walkthrough-extra") {
+				files[path] += lines
+			}
+		}
+	}
+}
