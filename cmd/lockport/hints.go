@@ -70,6 +70,8 @@ var advice = []struct {
 	{portable.ErrRelease, "whoever builds the image has to mend this file"},
 	{image.ErrNotFound, "'lockport portable list' shows the images that are found by name; a path begins with / or ./"},
 	{image.ErrUnsupported, "unpack it to a directory of the tree and attach that"},
+	{image.ErrEncrypted, "a service has nobody to ask for a key: attach an image that is not encrypted"},
+	{image.ErrNotImage, "an image is a directory, a block device, or a file NAME.raw with a file system or partitions"},
 	{luks2.ErrAmbiguous, "look with 'blkid -p DEVICE' what it is; if the LUKS2 volume is what counts, 'lockport header repair --force DEVICE'"},
 	{luks2.ErrChanged, "nothing was written; run the command again"},
 	{luks2.ErrLimit, "if you trust this header, allow more memory with --kdf-memory-max"},

@@ -34,7 +34,7 @@ func (a *app) portableCommand() *cobra.Command {
 systemd-portabled in both directions: either can list and detach what the other
 attached. Options that this release does not know are those that need a running
 service manager: it works on a tree of files, such as a system that is being
-built or is mounted, which --root names. Images have to be directories.
+built or is mounted, which --root names.
 
 IMAGE is the name of an image in /etc/portables, /run/portables,
 /var/lib/portables, /usr/local/lib/portables or /usr/lib/portables, or a path. An
