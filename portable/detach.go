@@ -142,7 +142,7 @@ func (r *removal) links(kept []Attachment) error {
 		for _, p := range m {
 			used := slices.ContainsFunc(kept, func(a Attachment) bool { return slices.Contains(a.Marker, p) })
 			link := path.Join(r.plan.Scope.images(), path.Base(p))
-			if used || r.gone[link] || image.InSearchPath(p) || !path.IsAbs(p) {
+			if used || r.gone[link] || link == p || !path.IsAbs(p) {
 				continue
 			}
 			at, err := r.host.at(link)

@@ -28,14 +28,19 @@ var (
 
 func (p portabler) String() string { return p[0] }
 
-// try runs a verb however it ends.
-func (p portabler) try(t testing.TB, args ...string) result {
-	t.Helper()
+// command is that of a verb.
+func (p portabler) command(args ...string) []string {
 	if p[0] == "lockport" {
 		args = append([]string{args[0], "--root=/"}, args[1:]...)
 	}
-	r := try(t, "", nil, with(p, args...)...)
-	if p[0] == "lockport" && r.code == 0 && strings.HasSuffix(args[0], "tach") {
+	return with(p, args...)
+}
+
+// try runs a verb however it ends.
+func (p portabler) try(t testing.TB, args ...string) result {
+	t.Helper()
+	r := try(t, "", nil, p.command(args...)...)
+	if p[0] == "lockport" && r.code == 0 && strings.HasSuffix(args[0], "tach") && !slices.Contains(args, "--no-reload") {
 		run(t, "systemctl", "daemon-reload")
 	}
 	return r
@@ -72,21 +77,24 @@ func portableSpace(t *testing.T) {
 	makeDir(t, "/run/portables")
 	before := snapshot(t)
 	t.Cleanup(func() {
-		if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+		diff := cmp.Diff(before, snapshot(t))
+		if diff != "" {
 			t.Errorf("left in /etc or /run (-before +after):\n%s", diff)
 		}
-		purge(t)
+		if diff != "" || t.Failed() {
+			purge(t)
+		}
 	})
 }
 
-// purge removes all that tests may have left attached or running.
+// purge removes all that a test may have left attached or running.
 func purge(t testing.TB) {
 	t.Helper()
 	cleanup(t, "sh", "-c", `
-		systemctl list-units --plain --no-legend --all 'walkthrough*' 'odd*' | while read -r unit rest; do systemctl stop -- "$unit" || :; done
+		systemctl list-units --plain --no-legend --all 'walkthrough-go*' | while read -r unit rest; do systemctl stop -- "$unit" || :; done
 		rm -rf /etc/systemd/system.attached /run/systemd/system.attached /etc/portables/* /run/portables/*
 		systemctl daemon-reload
-		systemctl reset-failed 'walkthrough*' || :`)
+		systemctl reset-failed 'walkthrough-go*' || :`)
 }
 
 // watched are the places that attaching may write to. All of /etc is, as none of
@@ -183,7 +191,7 @@ func inside(t testing.TB, unit, path string) string {
 // version is the one that the running service was started from.
 func version(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile(inside(t, "walkthrough.service", "/usr/lib/os-release"))
+	text, err := os.ReadFile(inside(t, "walkthrough-go.service", "/usr/lib/os-release"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,11 +207,11 @@ func version(t testing.TB) string {
 // unloaded wants the service manager to know nothing of the units any more.
 func unloaded(t testing.TB) {
 	t.Helper()
-	if out := run(t, "systemctl", "list-units", "--all", "--plain", "--no-legend", "walkthrough*"); out != "" {
+	if out := run(t, "systemctl", "list-units", "--all", "--plain", "--no-legend", "walkthrough-go*"); out != "" {
 		t.Errorf("units are still loaded:\n%s", out)
 	}
 	// It fails if there are none.
-	if r := try(t, "", nil, "systemctl", "list-unit-files", "--no-legend", "walkthrough*"); r.stdout != "" {
+	if r := try(t, "", nil, "systemctl", "list-unit-files", "--no-legend", "walkthrough-go*"); r.stdout != "" {
 		t.Errorf("there are still unit files:\n%s", r.stdout)
 	}
 }
@@ -211,5 +219,5 @@ func unloaded(t testing.TB) {
 // stop stops the service and its socket.
 func stop(t testing.TB) {
 	t.Helper()
-	run(t, "systemctl", "stop", "walkthrough.socket", "walkthrough.service")
+	run(t, "systemctl", "stop", "walkthrough-go.socket", "walkthrough-go.service")
 }

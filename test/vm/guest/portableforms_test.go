@@ -25,7 +25,7 @@ func TestPortableForms(t *testing.T) {
 				}
 				attaches.run(t, with(with([]string{"attach"}, scope...), f.args()...)...)
 				agree(t, f, "attached"+suffix)
-				run(t, "systemctl", "start", "walkthrough.socket")
+				run(t, "systemctl", "start", "walkthrough-go.socket")
 				greeted(t)
 				if v := version(t); v != "1" {
 					t.Errorf("version %s is running", v)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -17,58 +16,38 @@ import (
 // portableDir holds the portable images. They are made once per boot.
 const portableDir = "/srv/portable"
 
-// walkthroughUnits are the units of the service, and one that is not its own.
-var walkthroughUnits = map[string]string{
-	"walkthrough.service": `[Unit]
-Description=Greets visitors
-[Service]
-ExecStart=/usr/bin/walkthrough
-StateDirectory=walkthrough
-Environment=GOMAXPROCS=1
-`,
-	"walkthrough.socket": `[Socket]
-ListenStream=127.0.0.1:8088
-[Install]
-WantedBy=sockets.target
-`,
-	"walkthrough@.service":   "[Service]\nExecStart=/usr/bin/walkthrough %i\n",
-	"walkthrough-all.target": "[Unit]\nWants=walkthrough.socket\n",
-	"other.service":          "[Service]\nExecStart=/usr/bin/walkthrough\n",
+// moreUnits are units of the images besides those of examples/walkthrough: of the
+// other types, a template, and one that is not the service's own.
+var moreUnits = map[string]string{
+	"walkthrough-go@.service":   "[Service]\nExecStart=/usr/bin/walkthrough-go -idle-timeout=%i\n",
+	"walkthrough-go-all.target": "[Unit]\nWants=walkthrough-go.socket\n",
+	"other.service":             "[Service]\nExecStart=/usr/bin/walkthrough-go\n",
 }
 
-// makeTree makes the tree of the service in some version: the units, the
-// program, and what the sandboxes mount on.
+// makeTree makes the tree of the service in some version. One unit is called by it.
 func makeTree(t testing.TB, dir, version string) {
 	t.Helper()
-	for _, d := range []string{"proc", "sys", "dev", "run", "tmp", "var/tmp", "var/lib/walkthrough", "root", "etc", "usr/bin"} {
-		makeDir(t, filepath.Join(dir, d))
-	}
-	release := fmt.Sprintf("ID=walkthrough\nVERSION_ID=%s\nPRETTY_NAME=\"The walkthrough %[1]s\"\nPORTABLE_PREFIXES=\"walkthrough walk\"\n", version)
-	for name, text := range map[string]string{
-		"usr/lib/os-release": release, "etc/machine-id": "", "etc/resolv.conf": "",
-		"usr/lib/systemd/system/walkthrough-" + version + ".timer": "[Timer]\nOnCalendar=2100-01-01\nUnit=walkthrough.service\n",
-	} {
-		makeFile(t, filepath.Join(dir, name), text)
-	}
-	for name, text := range walkthroughUnits {
-		makeFile(t, filepath.Join(dir, "usr/lib/systemd/system", name), text)
-	}
+	makeDir(t, filepath.Dir(dir))
+	run(t, "cp", "-r", "/share/walkthrough", dir)
+	release := "ID=walkthrough-go\nVERSION_ID=" + version + "\nPRETTY_NAME='The walkthrough'\n" +
+		"PORTABLE_PREFIXES='walkthrough-go walkthrough-go.socket walkthrough-go-1'\n"
+	makeFile(t, filepath.Join(dir, "usr/lib/os-release"), release)
 	if err := os.Symlink("../usr/lib/os-release", filepath.Join(dir, "etc/os-release")); err != nil {
 		t.Fatal(err)
 	}
-	program, err := exec.LookPath("walkthrough")
-	if err != nil {
-		t.Fatal(err)
+	units := filepath.Join(dir, "usr/lib/systemd/system")
+	makeFile(t, filepath.Join(units, "walkthrough-go-"+version+".timer"), "[Timer]\nOnCalendar=2100-01-01\nUnit=walkthrough-go.service\n")
+	for name, text := range moreUnits {
+		makeFile(t, filepath.Join(units, name), text)
 	}
-	run(t, "install", "-m", "755", program, filepath.Join(dir, "usr/bin/walkthrough"))
 }
 
 // makeExtension makes a tree with one more unit, which needs the extension to run.
 func makeExtension(t testing.TB, dir string) {
 	t.Helper()
 	makeFile(t, filepath.Join(dir, "usr/lib/extension-release.d/extension-release.extra_1"),
-		"ID=walkthrough\nVERSION_ID=1\nSYSEXT_IMAGE_ID=extra\nSYSEXT_IMAGE_VERSION=1\n")
-	makeFile(t, filepath.Join(dir, "usr/lib/systemd/system/walkthrough-extra.service"),
+		"ID=walkthrough-go\nVERSION_ID=1\nSYSEXT_IMAGE_ID=extra\nSYSEXT_IMAGE_VERSION=1\n")
+	makeFile(t, filepath.Join(dir, "usr/lib/systemd/system/walkthrough-go-extra.service"),
 		"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/extra --version\n")
 	makeDir(t, filepath.Join(dir, "usr/bin"))
 	run(t, "install", "-m", "755", "/usr/sbin/ldconfig", filepath.Join(dir, "usr/bin/extra")) // a small static program
@@ -105,21 +84,21 @@ func (f form) directory() bool { return f.name == "directory" }
 // args are the image and, where its name doesn't say it, the prefix of its units.
 func (f form) args() []string {
 	if f.name == "versions" {
-		return []string{f.path(), "walkthrough"}
+		return []string{f.path(), "walkthrough-go"}
 	}
 	return []string{f.path()}
 }
 
 // forms are all that an image may come in.
 var forms = []form{
-	{"directory", "walkthrough_1", copyTree},
-	{"squashfs", "walkthrough_1.raw", packSquashfs},
-	{"erofs", "walkthrough_1.raw", packErofs},
-	{"ext4", "walkthrough_1.raw", packExt4},
-	{"gpt", "walkthrough_1.raw", packGPT},
-	{"signed", "walkthrough_1.raw", packSigned},
-	{"sidecar", "walkthrough_1.raw", packSidecar},
-	{"versions", "walkthrough.raw.v", packVersions},
+	{"directory", "walkthrough-go_1", copyTree},
+	{"squashfs", "walkthrough-go_1.raw", packSquashfs},
+	{"erofs", "walkthrough-go_1.raw", packErofs},
+	{"ext4", "walkthrough-go_1.raw", packExt4},
+	{"gpt", "walkthrough-go_1.raw", packGPT},
+	{"signed", "walkthrough-go_1.raw", packSigned},
+	{"sidecar", "walkthrough-go_1.raw", packSidecar},
+	{"versions", "walkthrough-go.raw.v", packVersions},
 }
 
 // formOf returns the form of a name.
@@ -148,6 +127,7 @@ func images(t testing.TB) {
 	if portableImages.made {
 		return
 	}
+	makeDir(t, portableDir)
 	for _, version := range []string{"1", "2"} {
 		makeTree(t, filepath.Join(portableDir, "tree", version), version)
 	}
@@ -221,8 +201,8 @@ func packGPT(t testing.TB, tree, out string) {
 	}
 	run(t, "truncate", "-s", strconv.FormatInt(end+megabyte, 10), out)
 	run(t, "sgdisk",
-		fmt.Sprintf("--new=1:%d:+%d", start[0], sectors[0]-1), "--typecode=1:4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "--partition-guid=1:"+uuidOf(t, hash[:32]),
-		fmt.Sprintf("--new=2:%d:+%d", start[1], sectors[1]-1), "--typecode=2:2c7357ed-ebd2-46d9-aec1-23d437ec2bf5", "--partition-guid=2:"+uuidOf(t, hash[32:]),
+		fmt.Sprintf("--new=1:%d:%d", start[0], start[0]+sectors[0]-1), "--typecode=1:4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "--partition-guid=1:"+uuidOf(t, hash[:32]),
+		fmt.Sprintf("--new=2:%d:%d", start[1], start[1]+sectors[1]-1), "--typecode=2:2c7357ed-ebd2-46d9-aec1-23d437ec2bf5", "--partition-guid=2:"+uuidOf(t, hash[32:]),
 		out)
 	for i, name := range []string{data, hashes} {
 		run(t, "dd", "if="+name, "of="+out, "bs=512", "conv=notrunc,sparse", "status=none", fmt.Sprintf("seek=%d", start[i]))
@@ -254,6 +234,6 @@ func packSigned(t testing.TB, tree, out string) {
 // packVersions has another version beside the one that counts.
 func packVersions(t testing.TB, tree, out string) {
 	makeDir(t, out)
-	packSquashfs(t, tree, filepath.Join(out, "walkthrough_1.raw"))
-	makeFile(t, filepath.Join(out, "walkthrough_0.9.raw"), "no image at all")
+	packSquashfs(t, tree, filepath.Join(out, "walkthrough-go_1.raw"))
+	makeFile(t, filepath.Join(out, "walkthrough-go_0.9.raw"), "no image at all")
 }

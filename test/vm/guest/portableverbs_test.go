@@ -1,0 +1,285 @@
+//go:build vm
+
+package guest
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// directions are who begins and who goes on: also each alone.
+var directions = [][2]portabler{
+	{ourPortable, theirPortable}, {theirPortable, ourPortable}, {ourPortable, ourPortable}, {theirPortable, theirPortable},
+}
+
+// between runs a test for each direction and hands it a place to leave what has to
+// be the same in all of them.
+func between(t *testing.T, f func(t *testing.T, first, then portabler) any) {
+	var want any
+	for _, d := range slices.Backward(directions) { // theirs alone says what is wanted
+		t.Run(d[0].String()+" then "+d[1].String(), func(t *testing.T) {
+			portableSpace(t)
+			have := f(t, d[0], d[1])
+			if want == nil {
+				want = have
+			}
+			if diff := cmp.Diff(want, have); diff != "" {
+				t.Errorf("not as with theirs alone (-theirs +this):\n%s", diff)
+			}
+		})
+	}
+}
+
+// One enables and starts while it attaches, the other disables and stops while it
+// detaches. Both call it enabled when nothing runs.
+func TestPortableEnableNow(t *testing.T) {
+	f := formOf(t, "squashfs")
+	between(t, func(t *testing.T, first, then portabler) any {
+		before := snapshot(t)
+		first.run(t, "attach", "--runtime", "--enable", "--now", f.path(), "walkthrough-go.socket")
+		files := added(before, snapshot(t))
+		greeted(t)
+		sameState(t, f, "running-runtime")
+		stop(t)
+		sameState(t, f, "enabled-runtime")
+		run(t, "systemctl", "start", "walkthrough-go.socket")
+		then.run(t, "detach", "--runtime", "--enable", "--now", f.path(), "walkthrough-go.socket")
+		if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+			t.Errorf("left behind (-before +after):\n%s", diff)
+		}
+		unloaded(t)
+		return files
+	})
+}
+
+// One attaches and starts a version, the other goes on to the next: what runs is
+// restarted, units that are gone are stopped.
+func TestPortableReattach(t *testing.T) {
+	f := formOf(t, "squashfs")
+	between(t, func(t *testing.T, first, then portabler) any {
+		before := snapshot(t)
+		units := []string{"walkthrough-go.service", "walkthrough-go.socket", "walkthrough-go-1.timer"}
+		first.run(t, "attach", f.path())
+		run(t, with([]string{"systemctl", "start"}, units...)...)
+		greeted(t)
+		then.run(t, "reattach", "--now", second(f))
+		files := added(before, snapshot(t))
+		greeted(t)
+		if v := version(t); v != "2" {
+			t.Errorf("version %s is running", v)
+		}
+		if r := try(t, "", nil, "systemctl", "is-active", "walkthrough-go-1.timer"); r.stdout == "active\n" {
+			t.Error("the timer of the old version goes on")
+		}
+		run(t, "systemctl", "stop", "walkthrough-go.service", "walkthrough-go.socket", "walkthrough-go-2.timer", "walkthrough-go-all.target")
+		first.run(t, "detach", second(f))
+		if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+			t.Errorf("left behind (-before +after):\n%s", diff)
+		}
+		unloaded(t)
+		return files
+	})
+}
+
+// A unit of an extension runs with what the extension brings. Ours has that for
+// the units of the root image, too.
+func TestPortableExtension(t *testing.T) {
+	f := formOf(t, "squashfs")
+	for i, d := range directions[:2] {
+		extra := filepath.Join(portableDir, "extension/extra_1"+[]string{"", ".raw"}[i])
+		t.Run(d[0].String()+" attaches "+filepath.Base(extra), func(t *testing.T) {
+			portableSpace(t)
+			d[0].run(t, "attach", "--extension="+extra, f.path())
+			for _, args := range [][]string{{"inspect", "--extension=" + extra, f.path()}, {"is-attached", "--extension=" + extra, f.path()}} {
+				if diff := cmp.Diff(theirPortable.run(t, args...), ourPortable.run(t, args...)); diff != "" {
+					t.Errorf("%q differs (-theirs +ours):\n%s", args, diff)
+				}
+			}
+			run(t, "systemctl", "start", "walkthrough-go-extra.service", "walkthrough-go.socket")
+			greeted(t)
+			if there := exists(inside(t, "walkthrough-go.service", "/usr/bin/extra")); there != (d[0].String() == "lockport") {
+				t.Errorf("the service sees the extension: %v", there)
+			}
+			stop(t)
+			run(t, "systemctl", "stop", "walkthrough-go-extra.service")
+			if r := d[1].try(t, "detach", f.path()); r.code == 0 {
+				t.Error("detached without the extension")
+			}
+			d[1].run(t, "detach", "--extension="+extra, f.path())
+			unloaded(t)
+			nothingLeft(t)
+		})
+	}
+}
+
+// Each profile, as ours attaches it, lets the service run.
+func TestPortableProfiles(t *testing.T) {
+	f := formOf(t, "squashfs")
+	for _, profile := range []string{"default", "nonetwork", "strict", "trusted"} {
+		t.Run(profile, func(t *testing.T) {
+			portableSpace(t)
+			ourPortable.run(t, "attach", "--now", "--profile="+profile, f.path(), "walkthrough-go.socket", "walkthrough-go")
+			greeted(t)
+			stop(t)
+			theirPortable.run(t, "detach", "--now", f.path())
+		})
+	}
+}
+
+// What is refused, and with what exit code.
+func TestPortableRefusals(t *testing.T) {
+	f := formOf(t, "directory")
+	image := f.path()
+	portableSpace(t)
+	for _, c := range []struct {
+		args         string
+		ours, theirs int
+	}{
+		{"detach " + image, 1, 1},
+		{"reattach " + image, 1, 1},
+		{"attach /srv/portable/no-such-image", 1, 1},
+		{"attach no-such-image", 1, 1},
+		{"inspect no-such-image", 1, 1},
+		{"attach " + image + " other", 1, 1},             // no PORTABLE_PREFIXES
+		{"attach " + image + " walkthrough-go-1x", 1, 1}, // no such unit
+		{"attach --copy=none " + image, 1, 1},
+		{"is-attached " + image, 0, 0},
+		{"is-attached", 1, 1},
+		{"set-limit " + image + " 1G", 1, 1},
+		{"no-such-verb", 1, 1},
+		{"attach --no-reload --profile=no-such-profile " + image, 1, 0}, // theirs: without a sandbox
+		{"attach --no-reload " + image, 0, 1},
+		{"attach --no-reload " + image, 1, 1},
+		{"attach --no-reload --force " + image, 0, 0},
+		{"detach --no-reload --runtime " + image, 1, 1},
+		{"reattach --no-reload --runtime " + image, 1, 1},
+		{"detach --no-reload " + second(f), 1, 0}, // theirs: any version
+	} {
+		before := snapshot(t)
+		for _, side := range []struct {
+			portabler
+			code int
+		}{{theirPortable, c.theirs}, {ourPortable, c.ours}} {
+			if r := side.try(t, strings.Fields(c.args)...); r.code != side.code {
+				t.Errorf("%s %s: exit code %d, expected %d\n%s", side, c.args, r.code, side.code, r.stderr)
+			}
+			if side.code == 0 || side.String() != "lockport" {
+				continue
+			}
+			_ = before
+		}
+	}
+}
+
+// A unit that runs keeps its image attached.
+func TestPortableRunning(t *testing.T) {
+	f := formOf(t, "directory")
+	portableSpace(t)
+	theirPortable.run(t, "attach", f.path())
+	run(t, "systemctl", "start", "walkthrough-go.socket")
+	before := snapshot(t)
+	for _, p := range []portabler{theirPortable, ourPortable} {
+		if r := p.try(t, "detach", f.path()); r.code != 1 {
+			t.Errorf("%s detach: exit code %d, %s", p, r.code, r.stderr)
+		}
+		if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+			t.Errorf("%s detaches what runs (-before +after):\n%s", p, diff)
+		}
+	}
+	stop(t)
+	ourPortable.run(t, "detach", f.path())
+}
+
+// Images in the search path are marked and removed as by systemd, but not while
+// they are attached.
+func TestPortableRemove(t *testing.T) {
+	for _, f := range []form{formOf(t, "directory"), formOf(t, "squashfs"), formOf(t, "sidecar")} {
+		t.Run(f.name, func(t *testing.T) {
+			portableSpace(t)
+			var marked, cleared, left [2]string
+			for i, p := range []portabler{theirPortable, ourPortable} {
+				name := inSearchPath(t, f)[0]
+				path := filepath.Join("/var/lib/portables", f.file)
+				if f.name == "sidecar" {
+					run(t, "cp", strings.TrimSuffix(f.path(), ".raw")+".roothash", strings.TrimSuffix(f.path(), ".raw")+".verity", "/var/lib/portables")
+				}
+				p.run(t, "read-only", name)
+				marked[i] = readOnly(t, path) + theirPortable.run(t, "list", "--no-legend")
+				p.run(t, "read-only", name, "no")
+				cleared[i] = readOnly(t, path)
+				p.run(t, "attach", "--no-reload", name)
+				if r := p.try(t, "remove", name); r.code != 1 || !exists(path) {
+					t.Errorf("%s removes an attached image: exit code %d, %s", p, r.code, r.stderr)
+				}
+				p.run(t, "detach", "--no-reload", name)
+				p.run(t, "remove", name)
+				left[i] = run(t, "ls", "-A", "/var/lib/portables")
+				run(t, "sh", "-c", "rm -f /var/lib/portables/*.verity /var/lib/portables/*.roothash")
+			}
+			for _, pair := range [][2]string{marked, cleared, left} {
+				if pair[0] != pair[1] {
+					t.Errorf("theirs: %s\nours: %s", pair[0], pair[1])
+				}
+			}
+		})
+	}
+}
+
+// readOnly tells how an image is marked: its mode and whether it is immutable.
+func readOnly(t *testing.T, path string) string {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode().String() + " " + strings.Fields(run(t, "lsattr", "-d", path))[0] + "\n"
+}
+
+// What is attached and detached is in the journal in the same fields.
+func TestPortableJournal(t *testing.T) {
+	portableSpace(t)
+	f := formOf(t, "directory")
+	extra := "--extension=" + filepath.Join(portableDir, "extension/extra_1")
+	var fields [2][]map[string]any
+	for i, p := range []portabler{theirPortable, ourPortable} {
+		cursor := run(t, "sh", "-c", "journalctl --sync; journalctl -n 0 --show-cursor | sed 's/-- cursor: //'")
+		for _, scope := range []string{"--runtime", "--no-reload"} {
+			p.run(t, "attach", "--no-reload", scope, extra, f.path())
+			p.run(t, "detach", "--no-reload", scope, extra, f.path())
+		}
+		fields[i] = portableMessages(t, cursor)
+	}
+	if len(fields[0]) != 4 {
+		t.Fatalf("not four messages of systemd: %v", fields[0])
+	}
+	if diff := cmp.Diff(fields[0], fields[1]); diff != "" {
+		t.Errorf("the journal (-theirs +ours):\n%s", diff)
+	}
+}
+
+// portableMessages are those of attaching and detaching since the cursor, with the
+// fields that do not depend on the process.
+func portableMessages(t *testing.T, cursor string) (list []map[string]any) {
+	t.Helper()
+	run(t, "journalctl", "--sync")
+	out := run(t, "journalctl", "-o", "json", "--after-cursor="+cursor,
+		"MESSAGE_ID=187c62eb1e7f463bb530394f52cb090f", "MESSAGE_ID=76c5c754d628490d8ecba4c9d042112b")
+	for line := range strings.Lines(out) {
+		var all map[string]any
+		if err := json.Unmarshal([]byte(line), &all); err != nil {
+			t.Fatal(err)
+		}
+		kept := map[string]any{}
+		for _, key := range []string{"MESSAGE_ID", "MESSAGE", "PRIORITY", "PORTABLE_ROOT", "PORTABLE_EXTENSION"} {
+			kept[key] = all[key]
+		}
+		list = append(list, kept)
+	}
+	return list
+}
