@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 
@@ -77,6 +78,40 @@ func readCertificate(t *Tree, name string) (*x509.Certificate, error) {
 	c, err := verity.ParseCertificate(text)
 	if err != nil {
 		return nil, fmt.Errorf("/%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// WithTrust takes signatures of those whom a host trusts, see [Certificates], and
+// of the certificates in files of the host that the program runs on.
+func WithTrust(root string, files ...string) Option {
+	return WithCertificates(func() ([]*x509.Certificate, error) {
+		list, err := Certificates(root)
+		for _, name := range files {
+			c, bad := certificateIn(name)
+			if bad != nil {
+				err = errors.Join(err, bad)
+				continue
+			}
+			list = append(list, c)
+		}
+		return list, err
+	})
+}
+
+func certificateIn(name string) (*x509.Certificate, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := readAll(f, name, maxCertificate)
+	if err != nil {
+		return nil, err
+	}
+	c, err := verity.ParseCertificate(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return c, nil
 }

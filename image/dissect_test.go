@@ -281,7 +281,7 @@ func TestRootHashGiven(t *testing.T) {
 	list, hash := protected(t, data, gpt.Root, "")
 	root := put(t, disk(t, list...), map[string]string{"a.roothash": strings.Repeat("22", 32)})
 	have, err := look(t, root, WithRootHash(hash))
-	if err != nil || !strings.HasSuffix(have, "from the command") {
+	if err != nil || !strings.HasSuffix(have, "from the caller") {
 		t.Error(have, err)
 	}
 	if _, err := look(t, root, WithRootHash(bytes.Repeat([]byte{1}, 32))); !errors.Is(err, gpt.ErrNoRoot) {

@@ -9,7 +9,11 @@
 // someone sees them who has that root.
 package image
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/lockport/lockport/internal/verity"
+)
 
 var (
 	// ErrNotFound: there is no image of that name or path.
@@ -24,4 +28,6 @@ var (
 	ErrPolicy = errors.New("the image policy does not allow it")
 	// ErrUnsigned: there is a root hash, and nobody has signed it.
 	ErrUnsigned = errors.New("no signature")
+	// ErrUntrusted: whoever signed the root hash, the certificate is not here.
+	ErrUntrusted = verity.ErrUntrusted
 )

@@ -46,6 +46,9 @@ type Part struct {
 	data       io.ReaderAt // verified where there is a hash tree
 }
 
+// SourceGiven is the source of a root hash of [WithRootHash].
+const SourceGiven = "the caller"
+
 // Verity is what is known of the hash tree of an image.
 type Verity struct {
 	Of       string // root or usr

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"io/fs"
 	"os"
+
+	"github.com/lockport/lockport/internal/verity"
 )
 
 // Option changes how image files are opened.
@@ -49,3 +51,6 @@ func WithCertificates(list func() ([]*x509.Certificate, error)) Option {
 // WithRootHash sets the root hash that an image must have. What is found in the
 // image or beside it does not count then.
 func WithRootHash(hash []byte) Option { return func(o *options) { o.rootHash = hash } }
+
+// ParseRootHash reads a root hash as hex digits.
+func ParseRootHash(text string) ([]byte, error) { return verity.ParseRootHash([]byte(text)) }

@@ -115,12 +115,16 @@ func (p *Policy) rule(d gpt.Designator) allowed {
 	if a, ok := p.rules[d]; ok {
 		return a
 	}
-	for _, data := range []gpt.Designator{gpt.Root, gpt.Usr} {
-		tree, signature := data.Verity()
-		a, ok := p.rules[data]
-		if ok && (d == tree && a&(allowVerity|allowSigned) != 0 || d == signature && a&allowSigned != 0) {
-			return complete(allowUnprotected)
-		}
+	data, guards := d.Guarded()
+	if !guards {
+		return p.other
+	}
+	needed := allowSigned
+	if tree, _ := data.Verity(); d == tree {
+		needed |= allowVerity
+	}
+	if p.rules[data]&needed != 0 {
+		return complete(allowUnprotected)
 	}
 	return p.other
 }
@@ -141,6 +145,9 @@ func (p *Policy) check(l *Layout) error {
 		return nil
 	}
 	for _, d := range policyDesignators {
+		if _, guards := d.Guarded(); guards && l.Table == "" {
+			continue // what protects a naked file system is no partition
+		}
 		if err := p.checkPart(l, d); err != nil {
 			return err
 		}

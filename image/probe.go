@@ -8,7 +8,10 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/lockport/lockport/internal/erofs"
+	"github.com/lockport/lockport/internal/ext4"
 	"github.com/lockport/lockport/internal/squashfs"
+	"github.com/lockport/lockport/internal/verity"
 )
 
 // A reader opens the files of one kind of file system. What it returns follows
@@ -21,6 +24,7 @@ type format struct {
 	offset int64
 	magic  string
 	open   reader                   // nil where only a kernel can read it
+	beyond error                    // of open, for images that only a kernel can read
 	fixed  bool                     // never written to by a kernel
 	sane   func(r io.ReaderAt) bool // where the signature is short; nil where it does
 }
@@ -34,9 +38,9 @@ const (
 var formats = []format{
 	{name: luks, magic: "LUKS\xba\xbe"},
 	{name: hashTree, magic: "verity\x00\x00", fixed: true},
-	{name: "squashfs", magic: "hsqs", open: openSquashfs, fixed: true},
-	{name: "erofs", offset: 1024, magic: "\xe2\xe1\xf5\xe0", fixed: true},
-	{name: "ext4", offset: 1024 + 56, magic: "\x53\xef", sane: saneExt4},
+	{name: "squashfs", magic: "hsqs", open: openSquashfs, beyond: squashfs.ErrUnsupported, fixed: true},
+	{name: "erofs", offset: 1024, magic: "\xe2\xe1\xf5\xe0", open: openErofs, beyond: erofs.ErrUnsupported, fixed: true},
+	{name: "ext4", offset: 1024 + 56, magic: "\x53\xef", open: openExt4, beyond: ext4.ErrUnsupported, sane: saneExt4},
 	{name: "btrfs", offset: 65536 + 64, magic: "_BHRfS_M"},
 	{name: "xfs", magic: "XFSB"},
 	{name: "f2fs", offset: 1024, magic: "\x10\x20\xf5\xf2"},
@@ -55,6 +59,8 @@ func saneExt4(r io.ReaderAt) bool {
 }
 
 func openSquashfs(r io.ReaderAt, size int64) (fs.ReadLinkFS, error) { return squashfs.Open(r, size) }
+func openErofs(r io.ReaderAt, size int64) (fs.ReadLinkFS, error)    { return erofs.Open(r, size) }
+func openExt4(r io.ReaderAt, size int64) (fs.ReadLinkFS, error)     { return ext4.Open(r, size) }
 
 // probe tells what is in an area. With several signatures in it, programs differ
 // in which of them they believe; so that is refused. It returns nil for nothing
@@ -94,10 +100,18 @@ func (d *dissection) files(ctx context.Context, p *Part) (fs.ReadLinkFS, error) 
 		return d.mount(ctx, p)
 	}
 	files, err := f.open(p.data, p.Size)
-	if errors.Is(err, errors.ErrUnsupported) && d.mounter != nil {
+	switch {
+	case err == nil:
+		return files, nil
+	case errors.Is(err, f.beyond) && d.mounter != nil:
 		return d.mount(ctx, p)
+	case errors.Is(err, f.beyond):
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	return files, err
+	if corrupt := (*verity.CorruptError)(nil); errors.As(err, &corrupt) {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", ErrNotImage, err)
 }
 
 // mount leaves a file system to the kernel. As that reads past the hash tree,

@@ -64,7 +64,7 @@ func findSidecar(dir *os.Root, at string, f *os.File, o options) (*sidecar, erro
 		if s.of == "" {
 			s.of = gpt.Root
 		}
-		s.hash, s.from, s.signature = o.rootHash, "the command", nil
+		s.hash, s.from, s.signature = o.rootHash, SourceGiven, nil
 	}
 	return s, nil
 }

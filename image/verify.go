@@ -52,7 +52,7 @@ func (d *dissection) protect() error {
 		}
 		r, err := verity.NewReader(p.data, io.NewSectionReader(tree, 0, size), v.RootHash)
 		if err != nil {
-			return p.damaged(fmt.Errorf("%w, which is from %s", err, v.Source))
+			return p.damaged(fmt.Errorf("with the root hash from %s: %w", v.Source, err))
 		}
 		if r.Size() > p.Size {
 			return p.damaged(fmt.Errorf("%w: the hash tree is for %d bytes, and there are %d", ErrNotImage, r.Size(), p.Size))

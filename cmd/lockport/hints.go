@@ -71,6 +71,8 @@ var advice = []struct {
 	{image.ErrNotFound, "'lockport portable list' shows the images that are found by name; a path begins with / or ./"},
 	{image.ErrUnsupported, "unpack it to a directory of the tree and attach that"},
 	{image.ErrEncrypted, "a service has nobody to ask for a key: attach an image that is not encrypted"},
+	{image.ErrNoVerity, "an image needs a hash tree and its root hash for that: a partition of its own, or NAME.verity and NAME.roothash beside it"},
+	{image.ErrPolicy, "take an image that is protected as the policy wants it, or another policy"},
 	{image.ErrNotImage, "an image is a directory, a block device, or a file NAME.raw with a file system or partitions"},
 	{luks2.ErrAmbiguous, "look with 'blkid -p DEVICE' what it is; if the LUKS2 volume is what counts, 'lockport header repair --force DEVICE'"},
 	{luks2.ErrChanged, "nothing was written; run the command again"},

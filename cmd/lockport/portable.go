@@ -48,7 +48,7 @@ journal while it is under way, by which the next one undoes it after a crash.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.portableListCommand(), a.portableInspectCommand(), a.portableAttachCommand(), a.portableDetachCommand(),
-		a.portableReattachCommand(), a.isAttachedCommand(), a.portableRepairCommand())
+		a.portableReattachCommand(), a.isAttachedCommand(), a.portableVerifyCommand(), a.portableRepairCommand())
 	return cmd
 }
 

@@ -43,6 +43,18 @@ func (d Designator) Verity() (tree, signature Designator) {
 	return "", ""
 }
 
+// Guarded is the reverse of [Designator.Verity]: the designator of the data that
+// a hash tree or a signature is for.
+func (d Designator) Guarded() (data Designator, ok bool) {
+	switch d {
+	case RootVerity, RootVeritySig:
+		return Root, true
+	case UsrVerity, UsrVeritySig:
+		return Usr, true
+	}
+	return "", false
+}
+
 // Kind returns what a partition is for: of a GPT by its type, of an MBR by its
 // type and its boot flag. It is zero for a type that is not known here.
 func (p Partition) Kind() Kind {
