@@ -80,7 +80,7 @@ install: $(if $(wildcard bin/lockport),,build)
 	bin/lockport completion fish | install -D -m 644 /dev/stdin $(SHARE)/fish/vendor_completions.d/lockport.fish
 	for page in man/*.[1-8]; do [ ! -e "$$page" ] || \
 		install -D -m 644 "$$page" "$(SHARE)/man/man$${page##*.}/$${page##*/}"; done
-	$(if $(ALIASES),for name in systemd-cryptenroll systemd-cryptsetup; do \
+	$(if $(ALIASES),for name in systemd-cryptenroll systemd-cryptsetup portablectl; do \
 		ln -sf lockport $(DESTDIR)$(PREFIX)/bin/$$name; done)
 
 clean:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/lockport/lockport/image"
 )
@@ -27,26 +28,50 @@ type AttachOptions struct {
 	Profile string // "" for the default
 	Copy    CopyMode
 	Scope   Scope
-	Force   bool // replace what is there
+	Force   bool // replace what is there, whether it runs or not
+	DryRun  bool // only say what would be done
 }
 
-// PlanAttach says what attaching the images changes. It writes nothing.
-func (h *Host) PlanAttach(ctx context.Context, ref Ref, o AttachOptions) (*Plan, error) {
-	m, err := h.Inspect(ctx, ref)
+// PlanAttach says what attaching images changes. It writes nothing, and does not
+// know whether units run.
+func (h *Host) PlanAttach(ctx context.Context, refs []Ref, o AttachOptions) (*Plan, error) {
+	list, err := h.inspectAll(ctx, refs)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.checkAttach(); err != nil {
-		return nil, err
-	}
 	if !o.Force {
-		for _, u := range m.Units {
-			if err := h.checkFree(u.Name); err != nil {
-				return nil, err
+		for _, m := range list {
+			for _, u := range m.Units {
+				if err := h.checkFree(u.Name); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
-	return h.planUnits(ctx, m, ref, o, newOverlay(h))
+	return h.planUnits(ctx, list, refs, o, newOverlay(h))
+}
+
+// inspectAll reads what is to be attached at once, and wants that it can be.
+func (h *Host) inspectAll(ctx context.Context, refs []Ref) ([]*Metadata, error) {
+	var list []*Metadata
+	from := map[string]string{}
+	for _, ref := range refs {
+		m, err := h.Inspect(ctx, ref)
+		if err == nil {
+			err = m.checkAttach()
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range m.Units {
+			if other, ok := from[u.Name]; ok {
+				return nil, fmt.Errorf("%s: %s and %s both bring it: %w", u.Name, other, m.Image.Path, ErrUnitExists)
+			}
+			from[u.Name] = m.Image.Path
+		}
+		list = append(list, m)
+	}
+	return list, nil
 }
 
 // checkFree wants no unit of this name on the host.
@@ -65,7 +90,7 @@ func (h *Host) checkFree(unit string) error {
 }
 
 // planUnits lists the changes of an attachment to a host as the overlay has it.
-func (h *Host) planUnits(ctx context.Context, m *Metadata, ref Ref, o AttachOptions, now *overlay) (*Plan, error) {
+func (h *Host) planUnits(ctx context.Context, list []*Metadata, refs []Ref, o AttachOptions, now *overlay) (*Plan, error) {
 	if o.Profile == "" {
 		o.Profile = DefaultProfile
 	}
@@ -73,22 +98,36 @@ func (h *Host) planUnits(ctx context.Context, m *Metadata, ref Ref, o AttachOpti
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Scope: o.Scope, Marker: m.marker(), Prefixes: m.Prefixes}
-	a := &attachment{h, m, o, prof, now, plan, ref.Relaxed}
-	for _, u := range m.Units {
-		if err := ctx.Err(); err != nil {
+	plan := &Plan{Scope: o.Scope}
+	for i, m := range list {
+		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed}
+		if err := a.plans(ctx); err != nil {
 			return nil, err
+		}
+		plan.Markers = append(plan.Markers, m.marker())
+		plan.Prefixes = append(plan.Prefixes, m.Prefixes...)
+	}
+	slices.Sort(plan.Units)
+	return plan, nil
+}
+
+// plans adds one image, with its extensions.
+func (a *attachment) plans(ctx context.Context) error {
+	for _, u := range a.meta.Units {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if err := a.unit(u); err != nil {
-			return nil, fmt.Errorf("%s: %w", u.Name, err)
+			return fmt.Errorf("%s: %w", u.Name, err)
 		}
+		a.plan.Units = append(a.plan.Units, u.Name)
 	}
-	for _, e := range m.Extensions {
+	for _, e := range a.meta.Extensions {
 		if err := a.link(e.Image); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return plan, a.link(m.Image)
+	return a.link(a.meta.Image)
 }
 
 // attachment is a plan in the making.

@@ -1,6 +1,9 @@
 package portable
 
-import "io/fs"
+import (
+	"io/fs"
+	"path"
+)
 
 // ChangeType is what is done to a path.
 type ChangeType string
@@ -35,8 +38,19 @@ type Plan struct {
 	Removed []Change
 	// Kept are directories that stay, as they hold files of others.
 	Kept []string
-	// Marker names the images.
-	Marker Marker
+	// Markers name the images: those attached, or those detached.
+	Markers []Marker
+	// Units are those that are attached or detached, sorted.
+	Units []string
 	// Prefixes that chose the units of an attachment.
 	Prefixes []string
+}
+
+// gone returns the units that nothing is left of.
+func (p *Plan) gone() []string {
+	var list []string
+	for _, file := range UnitFiles(p.Changes, Unlink) {
+		list = append(list, path.Base(file))
+	}
+	return list
 }

@@ -102,7 +102,7 @@ type operation struct {
 }
 
 func attachPlan(version string, o AttachOptions) func(*Host) (*Plan, error) {
-	return func(h *Host) (*Plan, error) { return h.PlanAttach(ctx(), Ref{Image: "/srv/web_" + version}, o) }
+	return func(h *Host) (*Plan, error) { return h.PlanAttach(ctx(), []Ref{{Image: "/srv/web_" + version}}, o) }
 }
 
 func applied(plan func(*Host) (*Plan, error)) func(*testing.T, *Host) {
@@ -121,10 +121,10 @@ var (
 		{"attach copies", func(*testing.T, *Host) {}, attachPlan("1", AttachOptions{Copy: CopyAll, Scope: Runtime})},
 		{"attach by force", applied(first), attachPlan("2", AttachOptions{Copy: CopySymlink, Scope: Persistent, Force: true})},
 		{"detach", applied(first), func(h *Host) (*Plan, error) {
-			return h.PlanDetach(ctx(), Ref{Image: "/srv/web_1"}, DetachOptions{Persistent})
+			return h.PlanDetach(ctx(), []Ref{{Image: "/srv/web_1"}}, DetachOptions{Scope: Persistent})
 		}},
 		{"reattach", applied(first), func(h *Host) (*Plan, error) {
-			return h.PlanReattach(ctx(), Ref{Image: "/srv/web_2"}, AttachOptions{Scope: Persistent})
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_2"}}, AttachOptions{Scope: Persistent})
 		}},
 	}
 )

@@ -23,8 +23,8 @@ var advice = []struct {
 	cause error
 	text  string
 }{
-	{errNoRoot, "name a tree of files with --root=DIR"},
-	{errNeedsManager, "leave it out, and enable or start the units with systemctl in the running system"},
+	{errElsewhere, "run lockport on that system itself, through ssh or machinectl shell for example"},
+	{errNeedsManager, "leave --now, --enable and --clean out, or leave --root out if the running system is meant"},
 	{errCopyMode, "take auto, copy or symlink"},
 	{errOutside, "move the image into the tree, or give its path from the top of the tree, beginning with /"},
 	{errNotBuilt, "use a passphrase, recovery key or key file, or systemd's own tool for this volume"},
@@ -60,6 +60,8 @@ var advice = []struct {
 	{volume.ErrLastSlot, "enrol another keyslot first, 'lockport enroll --recovery-key DEVICE' for example"},
 	{volume.ErrHomed, "use homectl for this volume"},
 	{portable.ErrUnfinished, "look at the file, then undo the rest with 'lockport portable repair --force'"},
+	{portable.ErrUnitActive, "stop it first, which detach --now does, or go on while it runs with --force"},
+	{portable.ErrNoManager, "work on a tree of files with --root=DIR; where no systemd runs, --force --no-reload does without"},
 	{portable.ErrNotAttached, "'lockport portable list' shows what is attached"},
 	{portable.ErrUnitExists, "detach or remove that unit first, take other units with PREFIX, or replace it with --force"},
 	{portable.ErrNoProfile, "choose one of these with --profile"},
@@ -100,6 +102,10 @@ func hint(err error, now time.Time) string {
 	var locked *tpm2.LockedOut
 	if errors.As(err, &locked) {
 		return lockedHint(locked, now)
+	}
+	var job *portable.JobError
+	if errors.As(err, &job) {
+		return "'systemctl status " + job.Unit + "' tells more"
 	}
 	var m *misuse
 	if errors.As(err, &m) {

@@ -11,38 +11,27 @@ import (
 	"github.com/lockport/lockport/portable"
 )
 
-func (a *app) portableInspectCommand() *cobra.Command {
-	o := &portableOptions{}
-	var cat bool
-	cmd := &cobra.Command{
+func (a *app) portableInspectCommand(o *portableOptions) *cobra.Command {
+	return &cobra.Command{
 		Use:   "inspect [OPTIONS] IMAGE [PREFIX…]",
 		Short: "Show what an image says of itself, and its units",
 		Long: `Shows what an image says of itself, and the units that attach would take. With
 "-" for PREFIX, that is all units.`,
 		Args: arguments(1, 1<<16),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.portableInspect(cmd.Context(), args, o, cat) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.portableInspect(cmd.Context(), args, o) },
 	}
-	f := cmd.Flags()
-	o.bind(f)
-	o.bindExtension(f)
-	o.bindJSON(f)
-	a.bindQuiet(f)
-	f.BoolVar(&cat, "cat", false, "print the files themselves")
-	f.BoolVar(&o.force, "force", false, "take an extension of another name than its extension-release")
-	return cmd
 }
 
-func (a *app) portableInspect(ctx context.Context, args []string, o *portableOptions, cat bool) error {
-	h, err := o.openHost()
+func (a *app) portableInspect(ctx context.Context, args []string, o *portableOptions) error {
+	s, err := a.service(o)
 	if err != nil {
 		return err
 	}
-	defer h.Close()
-	ref, err := o.ref(args)
+	refs, err := a.refs(o, args)
 	if err != nil {
 		return err
 	}
-	m, err := h.Inspect(ctx, ref)
+	m, err := s.Inspect(ctx, refs[0])
 	if err != nil {
 		return err
 	}
@@ -52,7 +41,7 @@ func (a *app) portableInspect(ctx context.Context, args []string, o *portableOpt
 	switch {
 	case o.json:
 		return printPretty(a.out, metadataJSON(m))
-	case cat:
+	case o.cat:
 		return catMetadata(a.out, m)
 	}
 	return printMetadata(a.out, m)

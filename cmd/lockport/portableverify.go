@@ -56,7 +56,7 @@ func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) 
 	if err != nil {
 		return err
 	}
-	ref, err := o.imagePath(arg)
+	ref, err := a.imagePath(&o.portableOptions, arg)
 	if err != nil {
 		return err
 	}

@@ -46,10 +46,11 @@ var arrows = map[string][]string{
 	"image":             {"internal/squashfs", "internal/imagefs", "internal/erofs", "internal/ext4", "internal/gpt", "internal/verity", "internal/version"},
 	"portable":          {"image", "internal/squashfs"},
 	"internal/bus":      {"portable", "image"},
+	"internal/journal":  {},
 	"idle":              {},
 
 	"cmd/lockport": {
-		"internal/bus", "portable", "image", "idle",
+		"internal/bus", "internal/journal", "portable", "image", "idle",
 		"tpm2", "tpm2/eventlog", "tpm2/uki", "fido2", "pkcs11", "crypttab", "internal/ask", "internal/kernel",
 		"volume", "luks2", "secret",
 	},
