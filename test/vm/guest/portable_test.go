@@ -29,21 +29,12 @@ var (
 func (p portabler) String() string { return p[0] }
 
 // command is that of a verb.
-func (p portabler) command(args ...string) []string {
-	if p[0] == "lockport" {
-		args = append([]string{args[0], "--root=/"}, args[1:]...)
-	}
-	return with(p, args...)
-}
+func (p portabler) command(args ...string) []string { return with(p, args...) }
 
 // try runs a verb however it ends.
 func (p portabler) try(t testing.TB, args ...string) result {
 	t.Helper()
-	r := try(t, "", nil, p.command(args...)...)
-	if p[0] == "lockport" && r.code == 0 && strings.HasSuffix(args[0], "tach") && !slices.Contains(args, "--no-reload") {
-		run(t, "systemctl", "daemon-reload")
-	}
-	return r
+	return try(t, "", nil, p.command(args...)...)
 }
 
 // run runs a verb that must succeed and returns what it printed.

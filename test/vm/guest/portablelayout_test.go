@@ -85,21 +85,56 @@ func TestPortableLayout(t *testing.T) {
 	}
 }
 
-// layouts are every form, profile, scope and copy mode, extensions, and paths
-// that have to be escaped.
+// A path and a version that mean more than they say in a unit file are written so
+// that they don't, and either's units are detached. Systemd's do not start.
+func TestPortableOddPath(t *testing.T) {
+	portableSpace(t)
+	before := snapshot(t)
+	image := filepath.Join(portableDir, "odd", "50% off: \u00e9", "walkthrough-go_1")
+	makeTree(t, image, "1")
+	release := filepath.Join(image, "usr/lib/os-release")
+	run(t, "sed", "-i", "s/^VERSION_ID=.*/VERSION_ID='1 beta'/", release)
+	var files [2]map[string]string
+	for i, p := range []portabler{theirPortable, ourPortable} {
+		p.run(t, "attach", image)
+		files[i] = added(before, snapshot(t))
+		if p.String() == "lockport" {
+			run(t, "systemctl", "start", "walkthrough-go.socket")
+			greeted(t)
+			stop(t)
+		}
+		ourPortable.run(t, "detach", image)
+		if diff := cmp.Diff(before, snapshot(t)); diff != "" {
+			t.Errorf("left behind (-before +after):\n%s", diff)
+		}
+	}
+	for path, text := range files[0] {
+		text = strings.Replace(text, "RootDirectory="+portableDir+"/odd/50% off", "RootDirectory="+portableDir+"/odd/50%% off", 1)
+		const version = "PORTABLE_NAME_AND_VERSION=walkthrough-go_1 beta"
+		files[0][path] = strings.Replace(text, "="+version+"\n", `="`+version+"\"\n", 1)
+	}
+	if diff := cmp.Diff(files[0], files[1]); diff != "" {
+		t.Errorf("on the disk (-theirs +ours):\n%s", diff)
+	}
+}
+
+// layouts are the profiles, scopes and copy modes in pairs, extensions, and images
+// found by name. What every form comes to, TestPortableForms compares.
 func layouts(t *testing.T) []layout {
 	directory, squashfs := formOf(t, "directory"), formOf(t, "squashfs")
 	var list []layout
-	for _, f := range forms {
-		list = append(list, layout{what: f.name, form: f})
-	}
-	for _, profile := range []string{"default", "nonetwork", "strict", "trusted"} {
-		list = append(list, layout{what: profile, form: squashfs, args: []string{"--runtime", "--profile=" + profile}})
-	}
-	for _, mode := range []string{"auto", "copy", "symlink", "mixed"} {
-		for _, f := range []form{directory, squashfs} {
-			list = append(list, layout{what: fmt.Sprintf("copy=%s %s", mode, f.name), form: f, args: []string{"--copy=" + mode}})
-		}
+	for _, c := range []struct {
+		form form
+		args string
+	}{
+		{directory, "--copy=auto --profile=trusted --runtime"},
+		{directory, "--copy=copy --profile=nonetwork"},
+		{directory, "--copy=symlink --profile=strict --runtime"},
+		{squashfs, "--copy=auto --profile=strict"},
+		{squashfs, "--copy=copy --profile=trusted --runtime"},
+		{squashfs, "--copy=symlink --profile=nonetwork"},
+	} {
+		list = append(list, layout{what: c.form.name + " " + c.args, form: c.form, args: strings.Fields(c.args)})
 	}
 	list = append(list,
 		layout{what: "prefix", image: []string{squashfs.path(), "walkthrough-go.socket", "walkthrough-go-1"}},

@@ -13,16 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// directions are who begins and who goes on: also each alone.
-var directions = [][2]portabler{
-	{ourPortable, theirPortable}, {theirPortable, ourPortable}, {ourPortable, ourPortable}, {theirPortable, theirPortable},
-}
+// directions are who begins and who goes on. That of the original alone shows what
+// is wanted of the others.
+var directions = [][2]portabler{{ourPortable, theirPortable}, {theirPortable, ourPortable}, {theirPortable, theirPortable}}
 
-// between runs a test for each direction and hands it a place to leave what has to
-// be the same in all of them.
+// between runs a test for each direction. What it returns has to be the same in all.
 func between(t *testing.T, f func(t *testing.T, first, then portabler) any) {
 	var want any
-	for _, d := range slices.Backward(directions) { // theirs alone says what is wanted
+	for _, d := range slices.Backward(directions) {
 		t.Run(d[0].String()+" then "+d[1].String(), func(t *testing.T) {
 			portableSpace(t)
 			have := f(t, d[0], d[1])
@@ -132,47 +130,61 @@ func TestPortableProfiles(t *testing.T) {
 	}
 }
 
-// What is refused, and with what exit code.
+// What is refused, and with what exit code. Ours then changes nothing.
 func TestPortableRefusals(t *testing.T) {
+	portableSpace(t)
 	f := formOf(t, "directory")
 	image := f.path()
-	portableSpace(t)
 	for _, c := range []struct {
+		before       string // what is attached
 		args         string
-		ours, theirs int
+		theirs, ours int
 	}{
-		{"detach " + image, 1, 1},
-		{"reattach " + image, 1, 1},
-		{"attach /srv/portable/no-such-image", 1, 1},
-		{"attach no-such-image", 1, 1},
-		{"inspect no-such-image", 1, 1},
-		{"attach " + image + " other", 1, 1},             // no PORTABLE_PREFIXES
-		{"attach " + image + " walkthrough-go-1x", 1, 1}, // no such unit
-		{"attach --copy=none " + image, 1, 1},
-		{"is-attached " + image, 0, 0},
-		{"is-attached", 1, 1},
-		{"set-limit " + image + " 1G", 1, 1},
-		{"no-such-verb", 1, 1},
-		{"attach --no-reload --profile=no-such-profile " + image, 1, 0}, // theirs: without a sandbox
-		{"attach --no-reload " + image, 0, 1},
-		{"attach --no-reload " + image, 1, 1},
-		{"attach --no-reload --force " + image, 0, 0},
-		{"detach --no-reload --runtime " + image, 1, 1},
-		{"reattach --no-reload --runtime " + image, 1, 1},
-		{"detach --no-reload " + second(f), 1, 0}, // theirs: any version
+		{"", "detach " + image, 1, 1},
+		{"", "reattach --no-reload " + image, 1, 1},
+		{"", "attach --no-reload /srv/portable/no-such-image", 1, 1},
+		{"", "attach --no-reload no-such-image", 1, 1},
+		{"", "inspect no-such-image", 1, 1},
+		{"", "attach --no-reload " + image + " other", 1, 1},               // not in PORTABLE_PREFIXES
+		{"", "attach --no-reload " + image + " walkthrough-go-none", 1, 1}, // no such unit
+		{"", "attach --no-reload " + image + " -", 1, 1},
+		{"", "attach --no-reload --copy=none " + image, 1, 1},
+		{"", "attach --no-reload --extension=" + second(f) + " " + image, 1, 1},
+		{"", "attach --no-reload --copy=mixed " + image, 0, 1}, // ours: not in this release
+		{"", "is-attached " + image, 0, 0},
+		{"", "is-attached", 1, 1},
+		{"", "attach", 1, 1},
+		{"", "no-such-verb", 1, 1},
+		{"", "attach --no-reload --profile=no-such-profile " + image, 0, 1}, // theirs: without a sandbox
+		{image, "attach --no-reload " + image, 1, 1},
+		{image, "attach --no-reload --force " + image, 0, 0},
+		{image, "detach --no-reload --runtime " + image, 1, 1},
+		{image, "reattach --no-reload --runtime " + image, 1, 1},
+		{image, "detach --no-reload " + second(f), 0, 1},          // theirs: any version
+		{image, "detach --no-reload no-such-image", 0, 1},         // theirs: any name
+		{image, "reattach --no-reload " + image + " other", 1, 1}, // theirs: detaches first
 	} {
-		before := snapshot(t)
 		for _, side := range []struct {
 			portabler
 			code int
 		}{{theirPortable, c.theirs}, {ourPortable, c.ours}} {
-			if r := side.try(t, strings.Fields(c.args)...); r.code != side.code {
+			if c.before != "" {
+				theirPortable.run(t, "attach", "--no-reload", c.before)
+			}
+			before := snapshot(t)
+			r := side.try(t, strings.Fields(c.args)...)
+			if r.code != side.code {
 				t.Errorf("%s %s: exit code %d, expected %d\n%s", side, c.args, r.code, side.code, r.stderr)
 			}
-			if side.code == 0 || side.String() != "lockport" {
-				continue
+			if diff := cmp.Diff(before, snapshot(t)); diff != "" && side.code != 0 && side.String() == "lockport" {
+				t.Errorf("%s %s changes (-before +after):\n%s", side, c.args, diff)
 			}
-			_ = before
+			for _, path := range []string{"/etc/systemd/system.attached", "/etc/portables"} {
+				if err := os.RemoveAll(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			makeDir(t, "/etc/portables")
 		}
 	}
 }
