@@ -95,8 +95,15 @@ var watched = []string{"/etc", "/run/portables", "/run/systemd/system", "/run/sy
 // snapshot describes every file, link and directory of the watched places.
 func snapshot(t testing.TB) map[string]string {
 	t.Helper()
+	return snapshotOf(t, watched...)
+}
+
+// snapshotOf describes all that is in some directories, and where the host may
+// have its journal of a change.
+func snapshotOf(t testing.TB, tops ...string) map[string]string {
+	t.Helper()
 	all := map[string]string{}
-	for _, top := range watched {
+	for _, top := range tops {
 		err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
 			if err == nil {
 				all[path], err = describe(path)
@@ -110,10 +117,11 @@ func snapshot(t testing.TB) map[string]string {
 			t.Fatal(err)
 		}
 	}
-	// Where the host has its journal of a change, beside the rest of /run.
-	hidden, _ := filepath.Glob("/run/.#*")
-	for _, path := range hidden {
-		all[path] = "hidden"
+	for _, pattern := range []string{"/etc/.#*", "/run/.#*", "/.#*"} {
+		hidden, _ := filepath.Glob(pattern)
+		for _, path := range hidden {
+			all[path] = "hidden"
+		}
 	}
 	return all
 }

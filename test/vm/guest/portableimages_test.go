@@ -30,7 +30,7 @@ func makeTree(t testing.TB, dir, version string) {
 	makeDir(t, filepath.Dir(dir))
 	run(t, "cp", "-r", "/share/walkthrough", dir)
 	release := "ID=walkthrough-go\nVERSION_ID=" + version + "\nPRETTY_NAME='The walkthrough'\n" +
-		"PORTABLE_PREFIXES='walkthrough-go walkthrough-go.socket walkthrough-go-1'\n"
+		"PORTABLE_PREFIXES='walkthrough-go walkthrough-go.socket walkthrough-go.service walkthrough-go-1'\n"
 	makeFile(t, filepath.Join(dir, "usr/lib/os-release"), release)
 	if err := os.Symlink("../usr/lib/os-release", filepath.Join(dir, "etc/os-release")); err != nil {
 		t.Fatal(err)

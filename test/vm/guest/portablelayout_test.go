@@ -22,6 +22,7 @@ type layout struct {
 	args  []string
 	ours  func(files map[string]string) // changes theirs to what is wanted of ours
 	alone string                        // a path that only systemd makes and removes
+	named bool                          // the image is in the search path and given by name
 }
 
 // images names what is attached.
@@ -50,6 +51,9 @@ func TestPortableLayout(t *testing.T) {
 	for _, l := range layouts(t) {
 		t.Run(l.what, func(t *testing.T) {
 			portableSpace(t)
+			if l.named {
+				l.image = []string{inSearchPath(t, l.form)}
+			}
 			before := snapshot(t)
 			var files [2]map[string]string
 			var told, undone [2][]string
@@ -121,6 +125,7 @@ func TestPortableOddPath(t *testing.T) {
 // layouts are the profiles, scopes and copy modes in pairs, extensions, and images
 // found by name. What every form comes to, TestPortableForms compares.
 func layouts(t *testing.T) []layout {
+	t.Helper()
 	directory, squashfs := formOf(t, "directory"), formOf(t, "squashfs")
 	var list []layout
 	for _, c := range []struct {
@@ -139,8 +144,9 @@ func layouts(t *testing.T) []layout {
 	list = append(list,
 		layout{what: "prefix", image: []string{squashfs.path(), "walkthrough-go.socket", "walkthrough-go-1"}},
 		layout{what: "force", form: squashfs, args: []string{"--force"}},
-		layout{what: "image by name", image: inSearchPath(t, squashfs), alone: "/etc/portables/walkthrough-go_1.raw"},
-		layout{what: "directory by name", image: inSearchPath(t, directory), args: []string{"--copy=symlink"}, alone: "/etc/portables/walkthrough-go_1"},
+		layout{what: "image by name", form: squashfs, named: true, alone: "/etc/portables/walkthrough-go_1.raw"},
+		layout{what: "directory by name", form: directory, named: true, args: []string{"--copy=symlink"},
+			alone: "/etc/portables/walkthrough-go_1"},
 	)
 	for _, f := range []form{directory, squashfs} {
 		for _, suffix := range []string{"", ".raw"} {
@@ -153,12 +159,12 @@ func layouts(t *testing.T) []layout {
 }
 
 // inSearchPath copies an image to where it is found by name, and returns its name.
-func inSearchPath(t *testing.T, f form) []string {
+func inSearchPath(t *testing.T, f form) string {
 	t.Helper()
 	makeDir(t, "/var/lib/portables")
 	run(t, "cp", "-a", f.path(), "/var/lib/portables/")
 	t.Cleanup(func() { cleanup(t, "rm", "-rf", filepath.Join("/var/lib/portables", f.file)) })
-	return []string{strings.TrimSuffix(f.file, ".raw")}
+	return strings.TrimSuffix(f.file, ".raw")
 }
 
 // everyServiceHas has the lines of an extension in all drop-ins: systemd 257

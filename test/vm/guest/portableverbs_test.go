@@ -40,14 +40,14 @@ func TestPortableEnableNow(t *testing.T) {
 	f := formOf(t, "squashfs")
 	between(t, func(t *testing.T, first, then portabler) any {
 		before := snapshot(t)
-		first.run(t, "attach", "--runtime", "--enable", "--now", f.path(), "walkthrough-go.socket")
+		first.run(t, "attach", "--runtime", "--enable", "--now", f.path(), "walkthrough-go.socket", "walkthrough-go.service")
 		files := added(before, snapshot(t))
 		greeted(t)
 		sameState(t, f, "running-runtime")
 		stop(t)
 		sameState(t, f, "enabled-runtime")
 		run(t, "systemctl", "start", "walkthrough-go.socket")
-		then.run(t, "detach", "--runtime", "--enable", "--now", f.path(), "walkthrough-go.socket")
+		then.run(t, "detach", "--runtime", "--enable", "--now", f.path(), "walkthrough-go.socket", "walkthrough-go.service")
 		if diff := cmp.Diff(before, snapshot(t)); diff != "" {
 			t.Errorf("left behind (-before +after):\n%s", diff)
 		}
@@ -216,7 +216,7 @@ func TestPortableRemove(t *testing.T) {
 			portableSpace(t)
 			var marked, cleared, left [2]string
 			for i, p := range []portabler{theirPortable, ourPortable} {
-				name := inSearchPath(t, f)[0]
+				name := inSearchPath(t, f)
 				path := filepath.Join("/var/lib/portables", f.file)
 				if f.name == "sidecar" {
 					run(t, "cp", strings.TrimSuffix(f.path(), ".raw")+".roothash", strings.TrimSuffix(f.path(), ".raw")+".verity", "/var/lib/portables")
