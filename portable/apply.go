@@ -30,7 +30,7 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 	if err := h.writeJournal(folder, steps); err != nil {
 		return err
 	}
-	err = h.perform(ctx, p.Changes, steps)
+	err = h.perform(ctx, p.Changes, folder, steps)
 	if err == nil {
 		return h.finish(folder, steps)
 	}
@@ -40,6 +40,9 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 // finish ends a transaction that worked. If not even the journal goes away,
 // nothing else may rely on it.
 func (h *Host) finish(folder string, steps []step) error {
+	if discards(steps) {
+		return h.finishDiscarding(folder, steps)
+	}
 	err := h.removeJournal(folder)
 	if err == nil {
 		return nil
@@ -48,6 +51,25 @@ func (h *Host) finish(folder string, steps []step) error {
 		return err // done, though perhaps not on the disk yet
 	}
 	return errors.Join(err, h.abandon(folder, steps))
+}
+
+// finishDiscarding is finish where images go that nothing could bring back. Once
+// the journal says so, there is no way but to the end, now or when recovering.
+func (h *Host) finishDiscarding(folder string, steps []step) error {
+	placed, err := h.replaceJournal(folder, steps, true)
+	if err != nil && !placed {
+		return errors.Join(err, h.abandon(folder, steps))
+	}
+	if err == nil {
+		err = h.discard(steps)
+	}
+	if err == nil {
+		err = h.removeJournal(folder)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: all is done but for an old image: %w", ErrUnfinished, err)
+	}
+	return nil
 }
 
 // abandon undoes a transaction that failed.
@@ -70,10 +92,12 @@ func (h *Host) steps(changes []Change) ([]step, error) {
 		if err != nil {
 			return nil, err
 		}
-		before, err := stateAt(h.root, at)
+		s := step{At: at, After: c.after(), Image: c.image}
+		before, err := h.look(s)
 		if err != nil {
 			return nil, err
 		}
+		s.Before = before
 		switch {
 		case c.before != nil && !c.before.same(before):
 			return nil, fmt.Errorf("%s: has been changed since the plan was made", c.Path)
@@ -81,17 +105,23 @@ func (h *Host) steps(changes []Change) ([]step, error) {
 			c.Type != Unlink && before.Kind != kindNone && !c.replace:
 			return nil, fmt.Errorf("%s: %w", c.Path, fs.ErrExist)
 		}
-		list = append(list, step{at, before, c.after()})
+		list = append(list, s)
 	}
 	return list, nil
 }
 
 // perform takes the steps, and sees to it that they are on the disk.
-func (h *Host) perform(ctx context.Context, changes []Change, steps []step) error {
+func (h *Host) perform(ctx context.Context, changes []Change, folder string, steps []step) error {
 	folders := map[string]bool{}
 	for i, c := range changes {
 		err := ctx.Err()
-		if err == nil {
+		switch {
+		case err != nil:
+		case c.image && c.Type == Copy:
+			err = h.copyStep(ctx, c, folder, steps, i)
+		case c.image:
+			err = h.moveImage(steps[i])
+		default:
 			err = h.step(c, steps[i].At)
 		}
 		if err != nil {

@@ -18,6 +18,9 @@ const (
 	CopyAuto    CopyMode = ""
 	CopyAll     CopyMode = "copy"
 	CopySymlink CopyMode = "symlink"
+	// CopyMixed is CopyAuto, and copies images that are not found by name to where
+	// they are. They run from the copy.
+	CopyMixed CopyMode = "mixed"
 )
 
 // DefaultProfile is the profile where none is named.
@@ -113,6 +116,16 @@ func (h *Host) planUnits(ctx context.Context, list []*Metadata, refs []Ref, o At
 
 // plans adds one image, with its extensions.
 func (a *attachment) plans(ctx context.Context) error {
+	if a.options.Copy == CopyMixed {
+		for i := range a.meta.Extensions {
+			if err := a.copyIn(&a.meta.Extensions[i].Image); err != nil {
+				return err
+			}
+		}
+		if err := a.copyIn(&a.meta.Image); err != nil {
+			return err
+		}
+	}
 	for _, u := range a.meta.Units {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -17,6 +17,33 @@ type Attachment struct {
 	Unit   string
 	Scope  Scope
 	Marker Marker
+	copies []imageCopy
+}
+
+// origin is the marker with the images that copies were made of, nil if there are
+// no copies.
+func (a Attachment) origin() Marker {
+	if len(a.copies) == 0 {
+		return nil
+	}
+	m := slices.Clone(a.Marker)
+	for i := range m {
+		for _, c := range a.copies {
+			if c.to == m[i] {
+				m[i] = c.from
+			}
+		}
+	}
+	return m
+}
+
+// meant tells whether a function means the images, or those that they are copies of.
+func (a Attachment) meant(is func(Marker) bool) bool {
+	if is(a.Marker) {
+		return true
+	}
+	origin := a.origin()
+	return origin != nil && is(origin)
 }
 
 // Attached returns the attached units of a scope, sorted by name.
@@ -43,7 +70,7 @@ func (h *Host) Attached(ctx context.Context, s Scope) ([]Attachment, error) {
 			return nil, fmt.Errorf("reading what is attached: %w", err)
 		}
 		if m, ok := ParseMarker(text); ok {
-			list = append(list, Attachment{unit, s, m})
+			list = append(list, Attachment{unit, s, m, parseCopies(text)})
 		}
 	}
 	return list, nil

@@ -39,7 +39,7 @@ func (h *Host) planRemoval(ctx context.Context, refs []Ref, s Scope, are []func(
 	var kept []Attachment
 	found := make([]bool, len(refs))
 	for _, a := range list {
-		i := slices.IndexFunc(are, func(is func(Marker) bool) bool { return is(a.Marker) })
+		i := slices.IndexFunc(are, func(is func(Marker) bool) bool { return a.meant(is) })
 		if i < 0 {
 			kept = append(kept, a)
 			continue
@@ -85,9 +85,10 @@ func (h *Host) notAttached(ctx context.Context, ref Ref, s Scope, others []Attac
 
 // removal is a plan in the making.
 type removal struct {
-	host *Host
-	plan *Plan
-	gone map[string]bool
+	host   *Host
+	plan   *Plan
+	gone   map[string]bool
+	copies []imageCopy
 }
 
 // remove plans that a path goes if it is there.
@@ -130,6 +131,7 @@ func (r *removal) folder(p string) (gone bool, err error) {
 // unit plans the end of one unit. It goes before its drop-ins.
 func (r *removal) unit(a Attachment) error {
 	r.plan.Units = append(r.plan.Units, a.Unit)
+	r.copies = append(r.copies, a.copies...)
 	if !slices.ContainsFunc(r.plan.Markers, func(m Marker) bool { return slices.Equal(m, a.Marker) }) {
 		r.plan.Markers = append(r.plan.Markers, a.Marker)
 	}
@@ -154,7 +156,16 @@ func (r *removal) links(kept []Attachment) error {
 		for _, p := range m {
 			used := slices.ContainsFunc(kept, func(a Attachment) bool { return slices.Contains(a.Marker, p) })
 			link := path.Join(r.plan.Scope.images(), path.Base(p))
-			if used || r.gone[link] || link == p || !path.IsAbs(p) {
+			if used || r.gone[link] || !path.IsAbs(p) {
+				continue
+			}
+			if slices.ContainsFunc(r.copies, func(c imageCopy) bool { return c.to == p }) {
+				if err := r.copy(p); err != nil {
+					return err
+				}
+				continue
+			}
+			if link == p {
 				continue
 			}
 			at, err := r.host.at(link)

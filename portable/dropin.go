@@ -18,6 +18,9 @@ func dropIn(m *Metadata, u Unit, relaxed bool) []byte {
 		}
 	}
 	b.WriteString(m.marker().String() + "\n")
+	for _, c := range m.copies {
+		b.WriteString(c.String() + "\n")
+	}
 	if unitType(u.Name) != "service" {
 		return []byte(b.String())
 	}

@@ -1,6 +1,7 @@
 package portable
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -21,6 +22,10 @@ type files struct {
 	chown   func(name string, uid, gid int) error
 	remove  func(name string) error
 	sync    func(folder string) error
+
+	// copyImage copies a file or a tree to a new one, onto the disk.
+	copyImage func(ctx context.Context, from, to string) error
+	removeAll func(name string) error // also if there is nothing
 }
 
 func filesBelow(root *os.Root) files {
@@ -38,6 +43,9 @@ func filesBelow(root *os.Root) files {
 		chown:   root.Lchown,
 		remove:  root.Remove,
 		sync:    func(folder string) error { return syncFolder(root, folder) },
+
+		copyImage: func(ctx context.Context, from, to string) error { return copyImage(ctx, root, from, to) },
+		removeAll: root.RemoveAll,
 	}
 }
 
@@ -69,3 +77,7 @@ func syncFolder(root *os.Root, folder string) error {
 func temporary(name string) string {
 	return path.Join(path.Dir(name), ".#"+path.Base(name)+".lockport")
 }
+
+// discarded is where an image goes that is taken away, until it is certain that
+// it need not come back.
+func discarded(name string) string { return temporary(name) + "-old" }

@@ -27,6 +27,7 @@ type Metadata struct {
 	Extensions  []Extension
 	Units       []Unit // sorted by name
 	Prefixes    []string
+	copies      []imageCopy // that the images are, once they are attached
 }
 
 // Extension is an image on top of the root image.

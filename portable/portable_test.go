@@ -2,6 +2,7 @@ package portable
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -86,6 +87,8 @@ func services(t *testing.T) string {
 		"srv/web_1/usr/lib/os-release":                          "ID=x\nVERSION_ID=1\n",
 		"srv/web_1/usr/lib/systemd/system/web.service":          "# 1\n",
 		"srv/web_1/usr/lib/systemd/system/web-old@.timer":       "# 1\n",
+		"srv/db_1/usr/lib/os-release":                           "ID=x\n",
+		"srv/db_1/usr/lib/systemd/system/db.service":            "# db\n",
 		"srv/web_2/usr/lib/os-release":                          "ID=x\nVERSION_ID=2\n",
 		"srv/web_2/usr/lib/systemd/system/web.service":          "# 2\n",
 		"srv/web_2/usr/lib/systemd/system/web-new.socket":       "# 2\n",
@@ -96,9 +99,10 @@ func ctx() context.Context { return context.Background() }
 
 // An operation is planned for, and applied to, a tree that prepare has made.
 type operation struct {
-	name    string
-	prepare func(*testing.T, *Host)
-	plan    func(*Host) (*Plan, error)
+	name     string
+	prepare  func(*testing.T, *Host)
+	plan     func(*Host) (*Plan, error)
+	discards bool // an image
 }
 
 func attachPlan(version string, o AttachOptions) func(*Host) (*Plan, error) {
@@ -116,15 +120,31 @@ func applied(plan func(*Host) (*Plan, error)) func(*testing.T, *Host) {
 
 var (
 	first      = attachPlan("1", AttachOptions{Scope: Persistent})
+	mixed      = attachPlan("1", AttachOptions{Scope: Persistent, Copy: CopyMixed})
+	nothing    = func(*testing.T, *Host) {}
 	operations = []operation{
-		{"attach", func(*testing.T, *Host) {}, first},
-		{"attach copies", func(*testing.T, *Host) {}, attachPlan("1", AttachOptions{Copy: CopyAll, Scope: Runtime})},
-		{"attach by force", applied(first), attachPlan("2", AttachOptions{Copy: CopySymlink, Scope: Persistent, Force: true})},
-		{"detach", applied(first), func(h *Host) (*Plan, error) {
+		{name: "attach", prepare: nothing, plan: first},
+		{name: "attach copies", prepare: nothing, plan: attachPlan("1", AttachOptions{Copy: CopyAll, Scope: Runtime})},
+		{name: "attach by force", prepare: applied(first), plan: attachPlan("2", AttachOptions{Copy: CopySymlink, Scope: Persistent, Force: true})},
+		{name: "detach", prepare: applied(first), plan: func(h *Host) (*Plan, error) {
 			return h.PlanDetach(ctx(), []Ref{{Image: "/srv/web_1"}}, DetachOptions{Scope: Persistent})
 		}},
-		{"reattach", applied(first), func(h *Host) (*Plan, error) {
+		{name: "reattach", prepare: applied(first), plan: func(h *Host) (*Plan, error) {
 			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_2"}}, AttachOptions{Scope: Persistent})
+		}},
+		{name: "attach two mixed", prepare: nothing, plan: func(h *Host) (*Plan, error) {
+			return h.PlanAttach(ctx(), []Ref{{Image: "/srv/web_1"}, {Image: "/srv/db_1"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
+		}},
+		{name: "detach mixed", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanDetach(ctx(), []Ref{{Image: "/srv/web_1"}}, DetachOptions{Scope: Persistent})
+		}},
+		{name: "reattach mixed, the same", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			must := os.WriteFile(filepath.Join(h.dir, "srv/web_1/new"), nil, 0o644)
+			p, err := h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
+			return p, errors.Join(must, err)
+		}},
+		{name: "reattach mixed, another", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_2"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
 		}},
 	}
 )
@@ -194,11 +214,11 @@ func TestDetachFromTheSearchPath(t *testing.T) {
 	before := look(t, dir)
 	h := openHost(t, dir)
 	applied(func(h *Host) (*Plan, error) {
-		return h.PlanAttach(ctx(), Ref{Image: "web_1"}, AttachOptions{Scope: Persistent})
+		return h.PlanAttach(ctx(), []Ref{{Image: "web_1"}}, AttachOptions{Scope: Persistent})
 	})(t, h)
 	must(t, os.Symlink("/var/lib/portables/web_1", filepath.Join(dir, "etc/portables/web_1")))
 	detach := applied(func(h *Host) (*Plan, error) {
-		return h.PlanDetach(ctx(), Ref{Image: "/var/lib/portables/web_1"}, DetachOptions{Persistent})
+		return h.PlanDetach(ctx(), []Ref{{Image: "/var/lib/portables/web_1"}}, DetachOptions{Scope: Persistent})
 	})
 	detach(t, h)
 	after := look(t, dir)
@@ -208,10 +228,10 @@ func TestDetachFromTheSearchPath(t *testing.T) {
 	const link = "etc/portables/web_2"
 	must(t, os.Symlink("/srv/web_2", filepath.Join(dir, link)))
 	applied(func(h *Host) (*Plan, error) {
-		return h.PlanAttach(ctx(), Ref{Image: "web_2"}, AttachOptions{Scope: Persistent})
+		return h.PlanAttach(ctx(), []Ref{{Image: "web_2"}}, AttachOptions{Scope: Persistent})
 	})(t, h)
 	applied(func(h *Host) (*Plan, error) {
-		return h.PlanDetach(ctx(), Ref{Image: "web_2"}, DetachOptions{Persistent})
+		return h.PlanDetach(ctx(), []Ref{{Image: "web_2"}}, DetachOptions{Scope: Persistent})
 	})(t, h)
 	if _, ok := look(t, dir)[link]; !ok {
 		t.Error("the link by which the image was found is gone")

@@ -16,6 +16,7 @@ import (
 // Reloading the service manager, enabling and starting units is up to the caller.
 type Service interface {
 	Changer
+	Keeper
 	// List returns the images that are found by name, sorted by it.
 	List(ctx context.Context) ([]Status, error)
 	// State tells how far an image is in use, as root image or as an extension,
@@ -27,19 +28,32 @@ type Service interface {
 	Profiles(ctx context.Context) ([]string, error)
 }
 
-// Changer is the half of Service that changes what is attached.
+// Changer is the part of Service that changes what is attached.
 type Changer interface {
 	// Attach attaches images that are not attached yet.
-	Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error)
+	Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error)
 	// Detach removes what was attached of exactly these images.
-	Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Report, error)
+	Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Outcome, error)
 	// Reattach attaches images in place of what is attached of them, of
 	// whatever version, running or not.
-	Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error)
+	Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error)
 }
 
-// Report says what an operation did, or would do.
-type Report struct {
+// Keeper is the part of Service that changes the images themselves. Images are
+// given by name or by an absolute path.
+type Keeper interface {
+	// Remove deletes an image that is not attached, and what belongs to it, for
+	// good. It returns the paths that are gone.
+	Remove(ctx context.Context, image string) ([]string, error)
+	// MarkReadOnly forbids or allows to change an image.
+	MarkReadOnly(ctx context.Context, image string, on bool) error
+	// SetLimit bounds how large an image may grow, in bytes; image.NoLimit allows
+	// anything. Without an image, it is where images are kept as a whole.
+	SetLimit(ctx context.Context, image string, limit uint64) error
+}
+
+// Outcome says what an operation did, or would do.
+type Outcome struct {
 	Changes  []Change // in their order
 	Removed  []Change // those of a reattachment that take something away for good
 	Kept     []string // directories of drop-ins that stay, as they hold files of others
@@ -82,7 +96,7 @@ func (l *Local) open() (*Host, error) {
 }
 
 // Attach meets Service.
-func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error) {
+func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error) {
 	return l.change(ctx, o.DryRun, attached, func(h *Host) (*Plan, error) {
 		p, err := h.PlanAttach(ctx, refs, o)
 		if err == nil && !o.Force {
@@ -93,7 +107,7 @@ func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Repor
 }
 
 // Detach meets Service.
-func (l *Local) Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Report, error) {
+func (l *Local) Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Outcome, error) {
 	return l.change(ctx, o.DryRun, detached, func(h *Host) (*Plan, error) {
 		p, err := h.PlanDetach(ctx, refs, o)
 		if err == nil && !o.Force {
@@ -104,7 +118,7 @@ func (l *Local) Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Repor
 }
 
 // Reattach meets Service.
-func (l *Local) Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Report, error) {
+func (l *Local) Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error) {
 	return l.change(ctx, o.DryRun, attached, func(h *Host) (*Plan, error) { return h.PlanReattach(ctx, refs, o) })
 }
 
@@ -121,13 +135,13 @@ func (l *Local) checkIdle(ctx context.Context, units []string) error {
 }
 
 // change plans, and unless that is all, applies and records.
-func (l *Local) change(ctx context.Context, dryRun bool, what eventKind, plan func(*Host) (*Plan, error)) (*Report, error) {
+func (l *Local) change(ctx context.Context, dryRun bool, what eventKind, plan func(*Host) (*Plan, error)) (*Outcome, error) {
 	h, err := l.open()
 	if err != nil {
 		return nil, err
 	}
 	defer h.Close()
-	r := &Report{}
+	r := &Outcome{}
 	if dryRun {
 		err = h.Settled(ctx)
 	} else {
@@ -145,7 +159,7 @@ func (l *Local) change(ctx context.Context, dryRun bool, what eventKind, plan fu
 		return r, err
 	}
 	if err := h.Apply(ctx, p); err != nil {
-		return &Report{Undone: r.Undone}, err
+		return &Outcome{Undone: r.Undone}, err
 	}
 	if l.Record != nil {
 		for _, m := range p.Markers {
@@ -236,4 +250,36 @@ func (l *Local) askStates(ctx context.Context, u *usage) error {
 	}
 	u.learn(states)
 	return nil
+}
+
+// Remove meets Service.
+func (l *Local) Remove(ctx context.Context, ref string) ([]string, error) {
+	h, err := l.open()
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	return image.Remove(ctx, l.Root, ref, func(info image.Info) error {
+		now, err := h.usage(ctx)
+		if err != nil {
+			return err
+		}
+		if state := now.summary()(h.using(ctx, Ref{Image: info.Path})); state != Detached {
+			return fmt.Errorf("%s: %w", info.Path, ErrAttached)
+		}
+		return nil
+	})
+}
+
+// MarkReadOnly meets Service.
+func (l *Local) MarkReadOnly(ctx context.Context, ref string, on bool) error {
+	return image.MarkReadOnly(ctx, l.Root, ref, on)
+}
+
+// SetLimit meets Service.
+func (l *Local) SetLimit(ctx context.Context, ref string, limit uint64) error {
+	if ref == "" {
+		return image.SetPoolLimit(ctx, l.Root, limit)
+	}
+	return image.SetLimit(ctx, l.Root, ref, limit)
 }

@@ -18,6 +18,7 @@ type state struct {
 	GID     int         `json:"gid,omitempty"`
 	Target  string      `json:"target,omitempty"`
 	Content []byte      `json:"content,omitempty"`
+	Inode   uint64      `json:"inode,omitempty"` // of an image
 }
 
 const (
@@ -25,21 +26,27 @@ const (
 	kindFile      = "file"
 	kindSymlink   = "symlink"
 	kindDirectory = "directory"
+	kindImage     = "image" // a file or directory that is moved as a whole
 )
 
 // same compares what a path is and holds, not whose it is.
 func (s *state) same(other *state) bool {
-	return s.Kind == other.Kind && s.Target == other.Target && bytes.Equal(s.Content, other.Content)
+	return s.Kind == other.Kind && s.Target == other.Target && s.Inode == other.Inode && bytes.Equal(s.Content, other.Content)
 }
 
 // after is the state that a change leads to.
 func (c Change) after() *state {
 	switch c.Type {
+	case Copy:
+		if c.image {
+			return &state{Kind: kindImage} // its inode is known once it is copied
+		}
+		return &state{Kind: kindFile, Mode: 0o644, Content: c.Content}
 	case Mkdir:
 		return &state{Kind: kindDirectory, Mode: 0o755}
 	case Symlink:
 		return &state{Kind: kindSymlink, Target: c.Source}
-	case Copy, Write:
+	case Write:
 		return &state{Kind: kindFile, Mode: 0o644, Content: c.Content}
 	}
 	return &state{Kind: kindNone}

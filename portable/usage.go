@@ -53,7 +53,7 @@ func (h *Host) usage(ctx context.Context) (*usage, error) {
 // keep forgets what is attached of other images.
 func (u *usage) keep(is func(Marker) bool) {
 	for s, list := range u.attached {
-		u.attached[s] = slices.DeleteFunc(list, func(a Attachment) bool { return !is(a.Marker) })
+		u.attached[s] = slices.DeleteFunc(list, func(a Attachment) bool { return !a.meant(is) })
 	}
 }
 
@@ -93,8 +93,8 @@ func (u *usage) learn(list []UnitState) {
 
 // inUse is a list of images that units are attached from, and how far.
 type inUse struct {
-	marker Marker
-	state  State
+	Attachment // one of those that are
+	state      State
 }
 
 // markers returns the images in use in a scope, each list of them once.
@@ -106,7 +106,7 @@ func (u *usage) markers(s Scope) map[string]inUse {
 			state = AttachedState
 		}
 		if ranks[state] > ranks[all[key].state] {
-			all[key] = inUse{a.Marker, state}
+			all[key] = inUse{a, state}
 		}
 	}
 	return all
@@ -123,7 +123,7 @@ func (u *usage) summary() func(is func(Marker) bool) State {
 		for _, s := range scopes {
 			var best State
 			for _, used := range all[s] {
-				if ranks[used.state] > ranks[best] && is(used.marker) {
+				if ranks[used.state] > ranks[best] && used.meant(is) {
 					best = used.state
 				}
 			}

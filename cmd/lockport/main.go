@@ -85,7 +85,7 @@ func (a *app) command() *cobra.Command {
 	cmd.SetUsageFunc(usage(cmd.UsageFunc()))
 	cmd.SetHelpCommand(helpCommand())
 	tidy(cmd)
-	if a.original {
+	if a.original && cmd.GlobalNormalizationFunc() == nil {
 		abbreviate(cmd.Flags())
 	}
 	return cmd

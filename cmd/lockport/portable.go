@@ -55,7 +55,9 @@ be beneath --root.
 
 PREFIX is what the names of units begin with; without, it is the name of the
 image up to the first underscore. A change is complete or undone, and leaves a
-journal while it is under way, by which the next one undoes it after a crash.`,
+journal while it is under way, by which the next one undoes it after a crash.
+
+Without a command, it lists the images.`,
 		Args: noSuchCommand,
 	}
 	o := &portableOptions{}
@@ -73,7 +75,7 @@ func (a *app) portablectlCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   a.name + " [OPTIONS] [VERB]",
 		Short: "Attach services from OS images to the system",
-		Long:  "Attaches services from OS images to the system, lists and detaches them.",
+		Long:  "Attaches services from OS images to the system, lists and detaches them. Without\na verb, it lists the images.",
 		Args:  noSuchCommand,
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -96,6 +98,7 @@ func (a *app) portableVerbs(options func() *portableOptions, bound bool) []*cobr
 		{a.portableListCommand, a.bindList}, {a.portableInspectCommand, a.bindInspect},
 		{a.portableAttachCommand, a.bindAttach}, {a.portableDetachCommand, a.bindDetach},
 		{a.portableReattachCommand, a.bindAttach}, {a.isAttachedCommand, a.bindIsAttached},
+		{a.portableReadOnlyCommand, a.bindKeep}, {a.portableRemoveCommand, a.bindKeep}, {a.portableSetLimitCommand, a.bindKeep},
 	} {
 		o := options()
 		cmd := v.command(o)

@@ -27,7 +27,12 @@ func (a *app) portableAttachCommand(o *portableOptions) *cobra.Command {
 with drop-ins that let it run in the image and in the sandbox of a profile. If
 anything fails, all is as it was; that enabling or starting fails is said, but
 leaves the units attached and the exit status 0. Templates are not started: name
-an instance with systemctl.`,
+an instance with systemctl.
+
+--copy says what is copied: auto copies units and links profiles, copy copies
+both, symlink links both if the image is a directory. An image that is not found
+by name is linked to from where it is; mixed copies it there, and runs it from
+the copy, which detach removes.`,
 		Example: `  lockport portable attach --enable --now web_3
   lockport portable attach --also=db_7 web_3
   lockport portable attach --root=/mnt --profile=strict web_3
@@ -54,7 +59,7 @@ restarted, and those that it has not are stopped.`,
 	}
 }
 
-type attaching func(portable.Service, context.Context, []portable.Ref, portable.AttachOptions) (*portable.Report, error)
+type attaching func(portable.Service, context.Context, []portable.Ref, portable.AttachOptions) (*portable.Outcome, error)
 
 func (a *app) portableAttach(ctx context.Context, args []string, o *portableOptions, attach attaching, then portable.Action) error {
 	mode, err := copyMode(o.copy)
@@ -78,9 +83,9 @@ func (a *app) portableAttach(ctx context.Context, args []string, o *portableOpti
 	return a.activate(ctx, o, r, then)
 }
 
-const copyModes = "auto, copy or symlink"
+const copyModes = "auto, copy, symlink or mixed"
 
-func copyModeNames() []string { return []string{"auto", "copy", "symlink"} }
+func copyModeNames() []string { return []string{"auto", "copy", "symlink", "mixed"} }
 
 func copyMode(text string) (portable.CopyMode, error) {
 	switch {
@@ -94,7 +99,7 @@ func copyMode(text string) (portable.CopyMode, error) {
 
 // report says what a change did, after the service manager has been told that
 // there is something to read.
-func (a *app) report(ctx context.Context, o *portableOptions, r *portable.Report, err error) error {
+func (a *app) report(ctx context.Context, o *portableOptions, r *portable.Outcome, err error) error {
 	if r != nil && len(r.Undone) > 0 {
 		a.warn("an interrupted change was undone: %s", strings.Join(r.Undone, ", "))
 	}
@@ -135,7 +140,7 @@ func (a *app) manager(o *portableOptions) portable.Manager {
 // activate enables and starts what was attached, as far as it is asked for. What
 // fails is said, but what is attached stays so, and the command succeeds: that is
 // the original's contract with scripts.
-func (a *app) activate(ctx context.Context, o *portableOptions, r *portable.Report, then portable.Action) error {
+func (a *app) activate(ctx context.Context, o *portableOptions, r *portable.Outcome, then portable.Action) error {
 	m := a.manager(o)
 	files := portable.UnitFiles(r.Changes, portable.Copy, portable.Symlink)
 	if m == nil || len(files) == 0 {

@@ -135,11 +135,17 @@ var refusals = map[string]error{
 	"org.freedesktop.DBus.Error.NameHasNoOwner":                   portable.ErrNoManager,
 }
 
+// refused is an error that the other side answered with.
+type refused struct{ name, text string }
+
+func (r *refused) Error() string { return r.text }
+
 func explainRefusal(e dbus.Error) error {
+	err := &refused{e.Name, e.Error()}
 	if known := refusals[e.Name]; known != nil {
-		return fmt.Errorf("%w: %s", known, e.Error())
+		return fmt.Errorf("%w: %w", known, err)
 	}
-	return errors.New(e.Error())
+	return err
 }
 
 // bounded is a socket from which one message can't read without end.

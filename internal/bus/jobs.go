@@ -65,7 +65,13 @@ func (m *Manager) Run(ctx context.Context, action portable.Action, units []strin
 func (c *connection) clean(ctx context.Context, units []string) error {
 	var failed []error
 	for _, unit := range units {
-		if err := c.wait(ctx, c.send(ctx, "CleanUnit", unit, []string{"all", "fdstore"})); err != nil {
+		err := c.wait(ctx, c.send(ctx, "CleanUnit", unit, []string{"all", "fdstore"}))
+		var r *refused
+		if errors.As(err, &r) && r.name == "org.freedesktop.DBus.Error.InvalidArgs" {
+			// Before 254 there are no stored descriptors to clean.
+			err = c.wait(ctx, c.send(ctx, "CleanUnit", unit, []string{"all"}))
+		}
+		if err != nil {
 			failed = append(failed, fmt.Errorf("%s %s: %w", verbs[portable.Clean].doing, unit, err))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,9 @@ func (m *Manager) Close() error {
 	}
 	err := m.conn.bus.Close()
 	m.conn = nil
+	if errors.Is(err, net.ErrClosed) {
+		return nil // it was lost before
+	}
 	return err
 }
 

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package image
+
+import "os"
+
+func getAttribute(*os.File, string) ([]byte, error) { return nil, errNoAttribute }
