@@ -173,7 +173,7 @@ func greeted(t testing.TB) {
 	r := try(t, "", nil, "curl", "-sS", "--max-time", "60", "http://127.0.0.1:8088/")
 	if r.code != 0 || !strings.Contains(r.stdout, "Hello! You are visitor #") {
 		t.Fatalf("the service answers %q, exit code %d, %s\n%s", r.stdout, r.code, r.stderr,
-			try(t, "", nil, "journalctl", "-n", "40", "--no-pager", "-o", "cat").stdout)
+			try(t, "", nil, "journalctl", "-n", "15", "--no-pager", "-o", "cat").stdout)
 	}
 }
 

@@ -149,6 +149,7 @@ func layouts(t *testing.T) []layout {
 			alone: "/etc/portables/walkthrough-go_1"},
 	)
 	for _, f := range []form{directory, squashfs} {
+		list = append(list, layout{what: f.name + " --copy=mixed", form: f, args: []string{"--copy=mixed"}, ours: runsCopy(f)})
 		for _, suffix := range []string{"", ".raw"} {
 			extra := filepath.Join(portableDir, "extension/extra_1"+suffix)
 			list = append(list, layout{what: fmt.Sprintf("%s with extension %s", f.name, filepath.Base(extra)), form: f,
@@ -165,6 +166,20 @@ func inSearchPath(t *testing.T, f form) string {
 	run(t, "cp", "-a", f.path(), "/var/lib/portables/")
 	t.Cleanup(func() { cleanup(t, "rm", "-rf", filepath.Join("/var/lib/portables", f.file)) })
 	return strings.TrimSuffix(f.file, ".raw")
+}
+
+// runsCopy has the units run from the copy of the image, and says where it is from:
+// systemd copies it and runs the original all the same.
+func runsCopy(f form) func(files map[string]string) {
+	return func(files map[string]string) {
+		from, to := f.path(), filepath.Join("/etc/portables", f.file)
+		for path, text := range files {
+			if strings.HasSuffix(path, "/20-portable.conf") {
+				text = strings.ReplaceAll(text, from, to)
+				files[path] = strings.Replace(text, "', do not edit.\n", "', do not edit.\n# '"+to+"' is a copy of '"+from+"', made by lockport.\n", 1)
+			}
+		}
+	}
 }
 
 // everyServiceHas has the lines of an extension in all drop-ins: systemd 257
