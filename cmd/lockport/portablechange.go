@@ -109,9 +109,7 @@ func (a *app) report(ctx context.Context, o *portableOptions, r *portable.Outcom
 	if m := a.manager(o); m != nil && !o.dryRun && !o.noReload {
 		a.complain(m.Reload(ctx))
 	}
-	if len(r.Prefixes) > 0 {
-		a.say("(Matching unit files with prefix '%s'.)", strings.Join(r.Prefixes, "', '"))
-	}
+	a.sayPrefixes(r.Prefixes)
 	if o.dryRun {
 		a.say("Nothing is changed; without --dry-run, this would be done:")
 	}

@@ -35,9 +35,7 @@ func (a *app) portableInspect(ctx context.Context, args []string, o *portableOpt
 	if err != nil {
 		return err
 	}
-	if len(m.Prefixes) > 0 {
-		a.say("(Matching unit files with prefix '%s'.)", strings.Join(m.Prefixes, "', '"))
-	}
+	a.sayPrefixes(m.Prefixes)
 	switch {
 	case o.json:
 		return printPretty(a.out, metadataJSON(m))
@@ -45,6 +43,18 @@ func (a *app) portableInspect(ctx context.Context, args []string, o *portableOpt
 		return catMetadata(a.out, m)
 	}
 	return printMetadata(a.out, m)
+}
+
+// sayPrefixes tells which units are meant.
+func (a *app) sayPrefixes(list []string) {
+	if len(list) == 0 {
+		return
+	}
+	word := "prefix"
+	if len(list) > 1 {
+		word = "prefixes"
+	}
+	a.say("(Matching unit files with %s '%s'.)", word, strings.Join(list, "', '"))
 }
 
 func printMetadata(w io.Writer, m *portable.Metadata) error {
