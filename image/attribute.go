@@ -1,7 +1,6 @@
 package image
 
 import (
-	"errors"
 	"io/fs"
 	"os"
 
@@ -17,11 +16,8 @@ func (t *Tree) Attribute(name, attribute string) (value []byte, ok bool, err err
 	}
 	defer f.Close()
 	if onDisk, is := f.(*os.File); is {
-		value, err = getAttribute(onDisk, attribute)
-		if errors.Is(err, errNoAttribute) {
-			return nil, false, nil
-		}
-		return value, err == nil, err
+		value = xattr(onDisk, attribute)
+		return value, value != nil, nil
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -45,5 +41,3 @@ func (t *Tree) Attribute(name, attribute string) (value []byte, ok bool, err err
 	}
 	return nil, false, nil
 }
-
-var errNoAttribute = errors.New("no such attribute")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +21,11 @@ const lockFolder = "run/systemd/nspawn/locks"
 //
 // Source: systemd, src/shared/discover-image.c: image_path_lock.
 func (h *held) lock() (unlock func(), err error) {
-	byName, err := h.lockFile(path.Join(path.Dir(h.at), ".#"+path.Base(h.at)+".lck"))
-	if err != nil {
-		return nil, err
+	byName := func() {}
+	if !strings.HasPrefix(h.at, "dev/") { // devices are locked by their number alone
+		if byName, err = h.lockFile(path.Join(path.Dir(h.at), ".#"+path.Base(h.at)+".lck")); err != nil {
+			return nil, err
+		}
 	}
 	f, err := h.openSelf()
 	if err != nil {
@@ -95,7 +98,6 @@ func isMount(f *os.File) bool {
 // Source: Linux, include/uapi/linux/btrfs.h.
 const (
 	btrfsSnapDestroy = 0x5000940f // _IOW(0x94, 15, 4096 bytes)
-	btrfsGetFlags    = 0x80089419 // _IOR(0x94, 25, u64)
 	btrfsSetFlags    = 0x4008941a // _IOW(0x94, 26, u64)
 	btrfsQuotaCtl    = 0xc0109428 // _IOWR(0x94, 40, two u64)
 	btrfsQgroupLimit = 0x8030942b // _IOR(0x94, 43, six u64)
@@ -149,7 +151,7 @@ func (h *held) deleteSubvolume() error {
 func markDirectory(f *os.File, on bool) error {
 	if isSubvolume(f) {
 		var flags uint64
-		if err := ioctl(f, btrfsGetFlags, unsafe.Pointer(&flags)); err != nil {
+		if err := ioctl(f, subvolumeFlags, unsafe.Pointer(&flags)); err != nil {
 			return err
 		}
 		if (flags&subvolumeReadOnly != 0) == on {

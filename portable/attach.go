@@ -202,7 +202,7 @@ func (a *attachment) unit(u Unit) error {
 // file plans the unit file itself.
 func (a *attachment) file(u Unit, target string) Change {
 	c := Change{Type: Copy, Path: target, Content: u.Content}
-	if info := a.meta.info(u); info.Type == image.Directory {
+	if info := a.meta.info(u); isTree(info.Type) {
 		c.Source = path.Join(info.Path, u.Path)
 		if a.options.Copy == CopySymlink {
 			c.Type, c.Content = Symlink, nil

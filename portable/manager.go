@@ -87,8 +87,8 @@ func (e *JobError) Error() string {
 // isTemplate tells whether a unit only runs as an instance.
 func isTemplate(unit string) bool { return strings.Contains(unit, "@.") }
 
-// templateOf is the template of an instance; other names are their own.
-func templateOf(unit string) string {
+// templateFor is the template of an instance; other names are their own.
+func templateFor(unit string) string {
 	at, dot := strings.IndexByte(unit, '@'), strings.LastIndexByte(unit, '.')
 	if at < 0 || dot < at {
 		return unit
@@ -97,7 +97,7 @@ func templateOf(unit string) string {
 }
 
 // isOf tells whether name is the unit, or an instance of it.
-func isOf(name, unit string) bool { return name == unit || templateOf(name) == unit }
+func isOf(name, unit string) bool { return name == unit || templateFor(name) == unit }
 
 // Active returns those of the units that run, and the instances that do of those
 // that are templates.

@@ -83,7 +83,7 @@ func (u *usage) learn(list []UnitState) {
 		case s.enabled():
 			state = Enabled
 		}
-		for _, name := range []string{s.Name, templateOf(s.Name)} {
+		for _, name := range []string{s.Name, templateFor(s.Name)} {
 			if ranks[state] > ranks[u.states[name]] {
 				u.states[name] = state
 			}

@@ -132,14 +132,19 @@ func (a *app) service(o *portableOptions) (portable.Service, error) {
 	return &portable.Local{Root: a.host.root(), Manager: a.host.serviceManager(), Record: a.host.recordEvent()}, nil
 }
 
+// rooted are the options with the root that they mean.
+func (a *app) rooted(o *portableOptions) *portableOptions {
+	with := *o
+	if a.running(o) {
+		with.root = a.host.root()
+	}
+	return &with
+}
+
 // openHost opens the tree that a command is for that needs no service. The caller
 // closes it.
-func (a *app) openHost(o *portableOptions) (*portable.Host, error) {
-	root := o.root
-	if a.running(o) {
-		root = a.host.root()
-	}
-	h, err := portable.OpenHost(root)
+func (o *portableOptions) openHost() (*portable.Host, error) {
+	h, err := portable.OpenHost(o.root)
 	if err != nil {
 		return nil, fmt.Errorf("opening the tree: %w", err)
 	}
@@ -149,46 +154,56 @@ func (a *app) openHost(o *portableOptions) (*portable.Host, error) {
 // refs turns arguments into what the library takes: the image with its extensions
 // and prefixes, then those that come along.
 func (a *app) refs(o *portableOptions, args []string) ([]portable.Ref, error) {
-	r := portable.Ref{Prefixes: args[1:], Relaxed: o.force}
-	var err error
-	if r.Image, err = a.imagePath(o, args[0]); err != nil {
+	with := a.rooted(o)
+	first, err := with.ref(args)
+	if err != nil {
 		return nil, err
 	}
-	for _, e := range o.extensions {
-		p, err := a.imagePath(o, e)
-		if err != nil {
-			return nil, err
-		}
-		r.Extensions = append(r.Extensions, p)
-	}
-	list := []portable.Ref{r}
+	list := []portable.Ref{first}
 	for _, other := range o.also {
-		p, err := a.imagePath(o, other)
+		r, err := (&portableOptions{root: with.root, force: o.force}).ref([]string{other})
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, portable.Ref{Image: p, Relaxed: o.force})
+		list = append(list, r)
+	}
+	for _, arg := range append([]string{args[0]}, append(o.extensions, o.also...)...) {
+		a.noteAmbiguous(arg)
 	}
 	return list, nil
 }
 
+// noteAmbiguous tells that a name is not the file of that name.
+func (a *app) noteAmbiguous(arg string) {
+	if _, err := os.Lstat(arg); err == nil && image.ValidName(arg) {
+		a.say("(%s is taken for the name of an image; the file in this directory is ./%s.)", arg, arg)
+	}
+}
+
+// ref is an image with its extensions and prefixes.
+func (o *portableOptions) ref(args []string) (portable.Ref, error) {
+	r := portable.Ref{Prefixes: args[1:], Relaxed: o.force}
+	var err error
+	if r.Image, err = o.imagePath(args[0]); err != nil {
+		return r, err
+	}
+	for _, e := range o.extensions {
+		p, err := o.imagePath(e)
+		if err != nil {
+			return r, err
+		}
+		r.Extensions = append(r.Extensions, p)
+	}
+	return r, nil
+}
+
 // imagePath leaves names and absolute paths alone, and makes others begin at the
 // root.
-func (a *app) imagePath(o *portableOptions, arg string) (string, error) {
-	switch {
-	case image.ValidName(arg):
-		if _, err := os.Lstat(arg); err == nil {
-			a.say("(%s is taken for the name of an image; the file in this directory is ./%s.)", arg, arg)
-		}
-		return arg, nil
-	case filepath.IsAbs(arg):
+func (o *portableOptions) imagePath(arg string) (string, error) {
+	if image.ValidName(arg) || filepath.IsAbs(arg) {
 		return arg, nil
 	}
-	top := o.root
-	if a.running(o) {
-		top = a.host.root()
-	}
-	root, err := resolved(top)
+	root, err := resolved(o.root)
 	if err != nil {
 		return "", err
 	}
@@ -198,7 +213,7 @@ func (a *app) imagePath(o *portableOptions, arg string) (string, error) {
 	}
 	rel, err := filepath.Rel(root, p)
 	if err != nil || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
-		return "", marked{fmt.Errorf("%s is not beneath %s", arg, top), errOutside}
+		return "", marked{fmt.Errorf("%s is not beneath %s", arg, o.root), errOutside}
 	}
 	return "/" + rel, nil
 }

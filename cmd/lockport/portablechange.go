@@ -288,7 +288,7 @@ func (a *app) portableRepair(ctx context.Context, o *portableOptions, force bool
 	if _, err := a.service(o); err != nil {
 		return err
 	}
-	h, err := a.openHost(o)
+	h, err := a.rooted(o).openHost()
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (a *app) portableReadOnly(ctx context.Context, args []string, o *portableOp
 	if err != nil {
 		return err
 	}
-	p, err := a.imagePath(o, args[0])
+	p, err := a.rooted(o).imagePath(args[0])
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (a *app) portableRemove(ctx context.Context, args []string, o *portableOpti
 		return err
 	}
 	for _, arg := range args {
-		p, err := a.imagePath(o, arg)
+		p, err := a.rooted(o).imagePath(arg)
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (a *app) portableSetLimit(ctx context.Context, args []string, o *portableOp
 	}
 	p := ""
 	if len(args) > 1 {
-		if p, err = a.imagePath(o, args[0]); err != nil {
+		if p, err = a.rooted(o).imagePath(args[0]); err != nil {
 			return err
 		}
 	}
