@@ -56,7 +56,7 @@ func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) 
 	if err != nil {
 		return err
 	}
-	ref, err := a.imagePath(&o.portableOptions, arg)
+	ref, err := o.imagePath(arg)
 	if err != nil {
 		return err
 	}
