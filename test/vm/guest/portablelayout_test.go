@@ -21,6 +21,7 @@ type layout struct {
 	image []string // arguments that name images; those of the form without
 	args  []string
 	ours  func(files map[string]string) // changes theirs to what is wanted of ours
+	tells func(line string) string      // the same for what attach tells
 	alone string                        // a path that only systemd makes and removes
 	named bool                          // the image is in the search path and given by name
 }
@@ -75,6 +76,12 @@ func TestPortableLayout(t *testing.T) {
 				delete(files[0], l.alone)
 				about := func(line string) bool { return strings.Contains(line, " "+l.alone) }
 				told[0], undone[0] = slices.DeleteFunc(told[0], about), slices.DeleteFunc(undone[0], about)
+			}
+			if l.tells != nil {
+				for i, line := range told[0] {
+					told[0][i] = l.tells(line)
+				}
+				slices.Sort(told[0])
 			}
 			if diff := cmp.Diff(files[0], files[1]); diff != "" {
 				t.Errorf("on the disk (-theirs +ours):\n%s", diff)
@@ -149,7 +156,10 @@ func layouts(t *testing.T) []layout {
 			alone: "/etc/portables/walkthrough-go_1"},
 	)
 	for _, f := range []form{directory, squashfs} {
-		list = append(list, layout{what: f.name + " --copy=mixed", form: f, args: []string{"--copy=mixed"}, ours: runsCopy(f)})
+		list = append(list, layout{what: f.name + " --copy=mixed", form: f, args: []string{"--copy=mixed"},
+			ours: runsCopy(f), tells: func(line string) string {
+				return strings.Replace(line, "Copied "+f.path()+"/usr", "Copied /etc/portables/"+f.file+"/usr", 1)
+			}})
 		for _, suffix := range []string{"", ".raw"} {
 			extra := filepath.Join(portableDir, "extension/extra_1"+suffix)
 			list = append(list, layout{what: fmt.Sprintf("%s with extension %s", f.name, filepath.Base(extra)), form: f,
