@@ -117,10 +117,8 @@ func (h *Host) perform(ctx context.Context, changes []Change, folder string, ste
 		err := ctx.Err()
 		switch {
 		case err != nil:
-		case c.image && c.Type == Copy:
-			err = h.copyStep(ctx, c, folder, steps, i)
 		case c.image:
-			err = h.moveImage(steps[i])
+			err = h.imageStep(ctx, c, folder, steps, i)
 		default:
 			err = h.step(c, steps[i].At)
 		}

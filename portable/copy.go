@@ -20,7 +20,7 @@ const copyChunk = 32 << 20
 // copyImage copies an image below the root, a file or a tree, with all that it is:
 // owners, modes, times, extended attributes, links among its files, and holes. No
 // link is followed. What it holds is on the disk when it returns.
-func copyImage(ctx context.Context, root *os.Root, from, to string) error {
+func copyImage(ctx context.Context, root *os.Root, disk flush, from, to string) error {
 	c := &copier{ctx: ctx, root: root, seen: map[fileID]string{}}
 	if err := c.copy(from, to, 0); err != nil {
 		return err
@@ -29,7 +29,7 @@ func copyImage(ctx context.Context, root *os.Root, from, to string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(syncTree(f), f.Close())
+	return errors.Join(disk.all(f), f.Close())
 }
 
 type fileID struct{ device, inode uint64 }

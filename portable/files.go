@@ -28,7 +28,11 @@ type files struct {
 	removeAll func(name string) error // also if there is nothing
 }
 
-func filesBelow(root *os.Root) files {
+// flush is how what is written comes to the disk: a file or directory, and all
+// below a directory.
+type flush struct{ one, all func(*os.File) error }
+
+func filesBelow(root *os.Root, f flush) files {
 	return files{
 		mkdir: func(name string, mode fs.FileMode) error {
 			if err := root.Mkdir(name, mode); err != nil {
@@ -36,20 +40,20 @@ func filesBelow(root *os.Root) files {
 			}
 			return root.Chmod(name, mode) // whatever the umask
 		},
-		create:  func(name string, data []byte, mode fs.FileMode) error { return create(root, name, data, mode) },
+		create:  func(name string, data []byte, mode fs.FileMode) error { return create(root, f, name, data, mode) },
 		symlink: root.Symlink,
 		rename:  root.Rename,
 		link:    root.Link,
 		chown:   root.Lchown,
 		remove:  root.Remove,
-		sync:    func(folder string) error { return syncFolder(root, folder) },
+		sync:    func(folder string) error { return syncFolder(root, f, folder) },
 
-		copyImage: func(ctx context.Context, from, to string) error { return copyImage(ctx, root, from, to) },
+		copyImage: func(ctx context.Context, from, to string) error { return copyImage(ctx, root, f, from, to) },
 		removeAll: root.RemoveAll,
 	}
 }
 
-func create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
+func create(root *os.Root, to flush, name string, data []byte, mode fs.FileMode) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -59,17 +63,17 @@ func create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = to.one(f)
 	}
 	return errors.Join(err, f.Close())
 }
 
-func syncFolder(root *os.Root, folder string) error {
+func syncFolder(root *os.Root, to flush, folder string) error {
 	f, err := root.Open(folder)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(to.one(f), f.Close())
 }
 
 // temporary is the name under which something is made before it takes its place.

@@ -54,7 +54,7 @@ func OpenHost(dir string) (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return &Host{dir, tree, root, filesBelow(root)}, nil
+	return &Host{dir, tree, root, filesBelow(root, flush{(*os.File).Sync, syncTree})}, nil
 }
 
 // Close closes the tree.

@@ -2,7 +2,6 @@ package portable
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -129,20 +128,29 @@ func (r *removal) copy(p string) error {
 	return nil
 }
 
-// imageAt looks at an image below the root. A link is none.
+// imageAt looks at an image below the root, or what stands in its place.
 func imageAt(root *os.Root, at string) (*state, error) {
 	info, err := root.Lstat(at)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory) {
-		return &state{Kind: kindNone}, nil
+	if err == nil && (info.IsDir() || info.Mode().IsRegular()) {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			return &state{Kind: kindImage, Inode: st.Ino}, nil
+		}
 	}
-	if err != nil {
-		return nil, err
+	return stateAt(root, at)
+}
+
+// imageStep takes a step that is about a whole image.
+func (h *Host) imageStep(ctx context.Context, c Change, folder string, steps []step, i int) error {
+	s := steps[i]
+	switch c.Type {
+	case Copy:
+		return h.copyStep(ctx, c, folder, steps, i)
+	case Symlink:
+		if err := h.files.symlink(c.Source, temporary(s.At)); err != nil {
+			return err
+		}
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.IsDir() && !info.Mode().IsRegular() {
-		return &state{Kind: kindSymlink}, nil // or something else that is not an image
-	}
-	return &state{Kind: kindImage, Inode: st.Ino}, nil
+	return h.moveImage(s)
 }
 
 // copyStep makes a copy under another name, lets the journal know it, so that it is
@@ -165,14 +173,15 @@ func (h *Host) copyStep(ctx context.Context, c Change, folder string, steps []st
 	return h.moveImage(steps[i])
 }
 
-// moveImage takes the step that a copy is for, or that discards an image.
+// moveImage puts what is there aside, and in its place what has been made, if
+// anything.
 func (h *Host) moveImage(s step) error {
-	if s.Before.Kind == kindImage {
+	if s.Before.Kind != kindNone {
 		if err := h.files.rename(s.At, discarded(s.At)); err != nil {
 			return err
 		}
 	}
-	if s.After.Kind != kindImage {
+	if s.After.Kind == kindNone {
 		return nil
 	}
 	return h.files.rename(temporary(s.At), s.At)
@@ -193,16 +202,16 @@ func (h *Host) undoImage(s step) (bool, error) {
 		}
 	}
 	old, err := imageAt(h.root, discarded(s.At))
-	if err != nil || s.Before.Kind != kindImage || !old.same(s.Before) {
+	if err != nil || s.Before.Kind == kindNone || !old.same(s.Before) {
 		return now.Kind != kindNone, err
 	}
 	return true, h.files.rename(discarded(s.At), s.At)
 }
 
-// discards tells whether a step puts an image aside.
+// discards tells whether a step puts something aside.
 func discards(steps []step) bool {
 	for _, s := range steps {
-		if s.Image && s.Before.Kind == kindImage {
+		if s.Image && s.Before.Kind != kindNone {
 			return true
 		}
 	}

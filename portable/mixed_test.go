@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -165,5 +166,24 @@ func TestCopyFails(t *testing.T) {
 	must(t, h.root.MkdirAll(deep, 0o755))
 	if err := h.files.copyImage(ctx(), "deep", "dst3"); err == nil || !strings.Contains(err.Error(), "in each other") {
 		t.Error(err)
+	}
+}
+
+// Whatever a path holds, what a drop-in says of a copy is read as it was meant, and
+// what only looks like it is not.
+func TestCopiesInDropIns(t *testing.T) {
+	t.Parallel()
+	list := []imageCopy{{"/etc/portables/a", "/srv/a"}, {"/etc/portables/ä'b", "/srv/x:y\\z\n"}, {"/etc/portables/' is a", "/srv/it's"}}
+	text := Marker{"/etc/portables/a"}.String() + "\n"
+	for _, c := range list {
+		text += c.String() + "\n"
+	}
+	if have := parseCopies([]byte(text + "\n[Service]\n" + list[0].String())); !slices.Equal(have, list) {
+		t.Errorf("%q", have)
+	}
+	for _, other := range []string{"", "x", "x\n", "x\n# 'a' is a copy of 'b'", "x\n# '' is a copy of '', made by lockport.", "x\n# 'a\\x' is a copy of 'b', made by lockport."} {
+		if have := parseCopies([]byte(other)); have != nil {
+			t.Errorf("%q: %q", other, have)
+		}
 	}
 }

@@ -27,7 +27,7 @@ type Change struct {
 	replace bool        // what is there may be replaced
 	before  *state      // what is there, once it is known
 	mode    fs.FileMode // of a directory that is made again
-	image   bool        // it is a whole image, whose content is not held in memory
+	image   bool        // it makes, replaces or removes a whole image, which is not held in memory
 }
 
 // Plan is a list of changes that belong together. It was made for the host as it

@@ -75,7 +75,36 @@ func openHost(t *testing.T, dir string) *Host {
 	h, err := OpenHost(dir)
 	must(t, err)
 	t.Cleanup(func() { must(t, h.Close()) })
+	// The disk would take most of the time; TestDurable looks at what is asked of it.
+	h.files = filesBelow(h.root, flush{noFlush, noFlush})
 	return h
+}
+
+func noFlush(*os.File) error { return nil }
+
+// What an attachment writes is brought to the disk, each file before its folder.
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	h := openHost(t, services(t))
+	var flushed []string
+	note := func(f *os.File) error {
+		flushed = append(flushed, filepath.Base(f.Name()))
+		return nil
+	}
+	h.files = filesBelow(h.root, flush{note, note})
+	applied(mixed)(t, h)
+	last := map[string]int{}
+	for i, name := range flushed {
+		last[name] = i + 1
+	}
+	for _, pair := range [][2]string{
+		{".#web.service.lockport", "system.attached"}, {".#20-portable.conf.lockport", "web.service.d"}, {".#web_1.lockport", "portables"},
+		{".#.#lockport-portable.journal.lockport", "etc"},
+	} {
+		if file, folder := last[pair[0]], last[pair[1]]; file == 0 || folder < file {
+			t.Errorf("%q: %d, %q: %d in %q", pair[0], file, pair[1], folder, flushed)
+		}
+	}
 }
 
 // services is a host with two versions of an image outside the search path.
@@ -142,6 +171,12 @@ var (
 			must := os.WriteFile(filepath.Join(h.dir, "srv/web_1/new"), nil, 0o644)
 			p, err := h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
 			return p, errors.Join(must, err)
+		}},
+		{name: "reattach mixed, the same, no more", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent})
+		}},
+		{name: "reattach mixed, what was linked", prepare: applied(first), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
 		}},
 		{name: "reattach mixed, another", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
 			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_2"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})

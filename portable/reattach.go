@@ -47,6 +47,7 @@ func merge(plan, old *Plan) {
 	for i, c := range plan.Changes {
 		if was, ok := removed[c.Path]; ok {
 			plan.Changes[i].replace, plan.Changes[i].before = true, was.before
+			plan.Changes[i].image = c.image || was.image
 		}
 		for p := c.Path; p != "/"; p = path.Dir(p) {
 			needed[p] = true

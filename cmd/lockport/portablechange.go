@@ -103,11 +103,12 @@ func (a *app) report(ctx context.Context, o *portableOptions, r *portable.Outcom
 	if r != nil && len(r.Undone) > 0 {
 		a.warn("an interrupted change was undone: %s", strings.Join(r.Undone, ", "))
 	}
+	undone := r != nil && len(r.Undone) > 0
+	if m := a.manager(o); m != nil && !o.dryRun && !o.noReload && (err == nil || undone) {
+		a.complain(m.Reload(ctx))
+	}
 	if err != nil {
 		return err
-	}
-	if m := a.manager(o); m != nil && !o.dryRun && !o.noReload {
-		a.complain(m.Reload(ctx))
 	}
 	a.sayPrefixes(r.Prefixes)
 	if o.dryRun {
@@ -122,7 +123,7 @@ func (a *app) report(ctx context.Context, o *portableOptions, r *portable.Outcom
 		a.printChanges(r.Changes)
 	}
 	for _, link := range r.Links {
-		a.warn("%s still enables a unit that is gone; 'rm %s' removes it, and detach --enable does so by itself", link, link)
+		a.warn("%s still enables a unit that is gone: remove it; detach --enable does so before", link)
 	}
 	return err
 }

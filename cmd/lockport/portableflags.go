@@ -110,7 +110,7 @@ func (a *app) bindAttach(f *pflag.FlagSet, o *portableOptions) {
 	f.BoolVar(&o.force, "force", false, "replace units of the same name, running or not, and take an extension of another name")
 	f.BoolVar(&o.enable, "enable", false, "have the units started at boot, as they ask for it")
 	f.BoolVar(&o.now, "now", false, "start the units, or restart them")
-	f.BoolVar(&o.noBlock, "no-block", false, "with --now, do not wait until they are started")
+	f.BoolVar(&o.noBlock, "no-block", false, "do not wait until units are started")
 }
 
 func (a *app) bindDetach(f *pflag.FlagSet, o *portableOptions) {
@@ -133,7 +133,7 @@ func (a *app) bindOriginal(f *pflag.FlagSet, o *portableOptions) {
 	f.BoolVar(&o.force, "force", false, "go on although units exist or run, or an extension has another name")
 	f.BoolVar(&o.enable, "enable", false, "enable after attaching, disable before detaching")
 	f.BoolVar(&o.now, "now", false, "start after attaching, stop before detaching")
-	f.BoolVar(&o.noBlock, "no-block", false, "with --now, do not wait until they are started")
+	f.BoolVar(&o.noBlock, "no-block", false, "do not wait until units are started")
 	f.BoolVar(&o.clean, "clean", false, "with detach, remove the state, caches and logs of the units")
 }
 

@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 		"lockport":            counted,
 		"systemd-cryptenroll": counted,
 		"systemd-cryptsetup":  counted,
+		"portablectl":         counted,
 		// Helpers.
 		"new-volume":  newVolume,
 		"unpack":      unpack,
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) {
 		"low-memory":  lowMemory,
 		"typist":      typist,
 		"new-uki":     newUKI,
+		"on-host":     onHost,
 	})
 }
 

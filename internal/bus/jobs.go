@@ -61,6 +61,12 @@ func (m *Manager) Run(ctx context.Context, action portable.Action, units []strin
 	return errors.Join(failed...)
 }
 
+// nothingToClean are the refusals that mean that it is clean already: nothing is
+// configured for the unit, or for any of its type.
+var nothingToClean = map[string]bool{
+	"org.freedesktop.systemd1.NothingToClean": true, "org.freedesktop.DBus.Error.NotSupported": true,
+}
+
 // clean removes what units have left: state, caches, logs, stored descriptors.
 func (c *connection) clean(ctx context.Context, units []string) error {
 	var failed []error
@@ -71,7 +77,7 @@ func (c *connection) clean(ctx context.Context, units []string) error {
 			// Before 254 there are no stored descriptors to clean.
 			err = c.wait(ctx, c.send(ctx, "CleanUnit", unit, []string{"all"}))
 		}
-		if err != nil {
+		if err != nil && !(errors.As(err, &r) && nothingToClean[r.name]) {
 			failed = append(failed, fmt.Errorf("%s %s: %w", verbs[portable.Clean].doing, unit, err))
 		}
 	}
@@ -94,7 +100,9 @@ func (c *connection) subscribe(ctx context.Context) error {
 			return c.explain(ctx, err)
 		}
 	}
-	if err := c.wait(ctx, c.send(ctx, "Subscribe")); err != nil {
+	err := c.wait(ctx, c.send(ctx, "Subscribe"))
+	var r *refused
+	if err != nil && !(errors.As(err, &r) && r.name == "org.freedesktop.systemd1.AlreadySubscribed") { // by another call at the same time
 		return err
 	}
 	c.jobs.mu.Lock()

@@ -127,7 +127,8 @@ func TestWithSystemd(t *testing.T) {
 		t.Error(err, diff)
 	}
 	must(t, m.Run(ctx, portable.Stop, active, true))
-	must(t, m.Run(ctx, portable.Clean, []string{"web.service"}, true))
+	must(t, m.Run(ctx, portable.Stop, []string{`odd\x2da.service`}, true))
+	must(t, m.Run(ctx, portable.Clean, []string{"web.service", `odd\x2da.service`, "bluetooth.target"}, true))
 	waitCtx, stop := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stop()
 	if err := m.Run(waitCtx, portable.Start, []string{"forever.service"}, true); !errors.Is(err, context.DeadlineExceeded) {
