@@ -159,12 +159,13 @@ func (r *removal) links(kept []Attachment) error {
 			if used || r.gone[link] || !path.IsAbs(p) {
 				continue
 			}
-			if image.InSearchPath(p) {
-				if slices.ContainsFunc(r.copies, func(c imageCopy) bool { return c.to == p }) {
-					if err := r.copy(p); err != nil {
-						return err
-					}
+			if slices.ContainsFunc(r.copies, func(c imageCopy) bool { return c.to == p }) {
+				if err := r.copy(p); err != nil {
+					return err
 				}
+				continue
+			}
+			if link == p {
 				continue
 			}
 			at, err := r.host.at(link)

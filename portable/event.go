@@ -1,21 +1,24 @@
 package portable
 
+import "path"
+
 // Event is an attachment or detachment that is worth a line in the system's
 // journal.
 type Event struct {
 	ID         string // of the message, as the original has it
 	Message    string
-	Root       string // path of the root image
-	Extensions []string
+	Root       string   // path of the root image
+	Extensions []string // their paths
 }
 
-// Fields are the entry of the journal, in order; a name may come again.
+// Fields are the entry of the journal, in order; a name may come again. Images are
+// called by the last part of their paths.
 //
 // Source: systemd, src/portable/portable.c: log_portable_verb; src/systemd/sd-messages.h.
 func (e Event) Fields() [][2]string {
-	list := [][2]string{{"MESSAGE", e.Message}, {"MESSAGE_ID", e.ID}, {"PRIORITY", "6"}, {"SYSLOG_IDENTIFIER", "lockport"}, {"PORTABLE_ROOT", e.Root}}
+	list := [][2]string{{"MESSAGE", e.Message}, {"MESSAGE_ID", e.ID}, {"PRIORITY", "6"}, {"SYSLOG_IDENTIFIER", "lockport"}, {"PORTABLE_ROOT", path.Base(e.Root)}}
 	for _, x := range e.Extensions {
-		list = append(list, [2]string{"PORTABLE_EXTENSION", x})
+		list = append(list, [2]string{"PORTABLE_EXTENSION", path.Base(x)})
 	}
 	return list
 }

@@ -238,6 +238,41 @@ func TestDetachLeavesOthers(t *testing.T) {
 	}
 }
 
+// The original links images of the search path, too: that link goes. One that is
+// how the image was found stays.
+func TestDetachFromTheSearchPath(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	must(t, os.MkdirAll(filepath.Join(dir, "var/lib/portables"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "etc/portables"), 0o755))
+	must(t, os.Rename(filepath.Join(dir, "srv/web_1"), filepath.Join(dir, "var/lib/portables/web_1")))
+	before := look(t, dir)
+	h := openHost(t, dir)
+	applied(func(h *Host) (*Plan, error) {
+		return h.PlanAttach(ctx(), []Ref{{Image: "web_1"}}, AttachOptions{Scope: Persistent})
+	})(t, h)
+	must(t, os.Symlink("/var/lib/portables/web_1", filepath.Join(dir, "etc/portables/web_1")))
+	detach := applied(func(h *Host) (*Plan, error) {
+		return h.PlanDetach(ctx(), []Ref{{Image: "/var/lib/portables/web_1"}}, DetachOptions{Scope: Persistent})
+	})
+	detach(t, h)
+	after := look(t, dir)
+	delete(after, "etc/systemd")
+	same(t, before, after)
+
+	const link = "etc/portables/web_2"
+	must(t, os.Symlink("/srv/web_2", filepath.Join(dir, link)))
+	applied(func(h *Host) (*Plan, error) {
+		return h.PlanAttach(ctx(), []Ref{{Image: "web_2"}}, AttachOptions{Scope: Persistent})
+	})(t, h)
+	applied(func(h *Host) (*Plan, error) {
+		return h.PlanDetach(ctx(), []Ref{{Image: "web_2"}}, DetachOptions{Scope: Persistent})
+	})(t, h)
+	if _, ok := look(t, dir)[link]; !ok {
+		t.Error("the link by which the image was found is gone")
+	}
+}
+
 // The tree may itself have absolute links, which lead to its own top.
 func TestLinksInTheHost(t *testing.T) {
 	t.Parallel()

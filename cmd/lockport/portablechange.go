@@ -110,9 +110,7 @@ func (a *app) report(ctx context.Context, o *portableOptions, r *portable.Outcom
 	if err != nil {
 		return err
 	}
-	if len(r.Prefixes) > 0 {
-		a.say("(Matching unit files with prefix '%s'.)", strings.Join(r.Prefixes, "', '"))
-	}
+	a.sayPrefixes(r.Prefixes)
 	if o.dryRun {
 		a.say("Nothing is changed; without --dry-run, this would be done:")
 	}

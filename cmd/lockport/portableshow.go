@@ -71,10 +71,11 @@ func timestamp(t time.Time) string {
 	return t.Local().Format("Mon 2006-01-02 15:04:05 MST")
 }
 
-// usageText is a size with one digit behind the point, as systemd writes it.
+// usageText is a size with one digit behind the point, as systemd writes it: an
+// unknown one is blank.
 func usageText(n uint64) string {
 	if n == 0 {
-		return "-"
+		return " " // as wide as the original's where there is no head
 	}
 	const units = "BKMGTPE"
 	rest, i := uint64(0), 0

@@ -69,6 +69,14 @@ func private(t *testing.T, m *bustest.Manager) *Manager {
 	return c
 }
 
+// The manager does not look at what came with the end of the login until something
+// else comes.
+func TestFirstMessageIsLeft(t *testing.T) {
+	t.Parallel()
+	m := private(t, &bustest.Manager{Late: "Ping"})
+	must(t, m.Reload(t.Context()))
+}
+
 func units() map[string]bustest.Unit {
 	return map[string]bustest.Unit{
 		"web.service":    {Active: "active", File: "enabled"},

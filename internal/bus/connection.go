@@ -89,7 +89,9 @@ func (c *connection) login(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Unix(1, 0)) })
 	err := c.bus.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))})
-	if err == nil && !c.direct {
+	if err == nil && c.direct {
+		err = c.greet()
+	} else if err == nil {
 		err = c.bus.Hello()
 	}
 	if !stop() {
@@ -99,6 +101,31 @@ func (c *connection) login(ctx context.Context) error {
 		return err
 	}
 	return c.socket.SetDeadline(time.Time{})
+}
+
+// greetTime is how long the manager may take for an answer until it is asked again.
+const greetTime = 50 * time.Millisecond
+
+// greet makes sure that the manager listens. It may take our first message in
+// together with the end of the login, and then looks at it only when something else
+// comes: a call that waits for its answer would wait for ever. So it gets more to
+// look at until it answers.
+//
+// Source: systemd, src/libsystemd/sd-bus/bus-socket.c, which reads ahead while it logs
+// a client in.
+func (c *connection) greet() error {
+	answer := make(chan *dbus.Call, 64)
+	for wait := greetTime; ; wait = min(2*wait, time.Second) {
+		c.manager.Go("org.freedesktop.DBus.Peer.Ping", 0, answer)
+		select {
+		case call := <-answer:
+			if refusal := (dbus.Error{}); errors.As(call.Err, &refusal) {
+				return nil // an answer, too
+			}
+			return call.Err
+		case <-time.After(wait):
+		}
+	}
 }
 
 // cancelled is why a call failed: the context, if that has ended.

@@ -113,6 +113,11 @@ func login(in *bufio.Reader, out io.Writer) error {
 
 func (m *Manager) answer(conn net.Conn, msg *dbus.Message) error {
 	member, _ := msg.Headers[dbus.FieldMember].Value().(string)
+	if member == "Ping" && m.Late != "Ping" { // as good as part of the login
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.reply(conn, msg)
+	}
 	if m.Hook != nil && m.Hook(member, conn) {
 		return nil
 	}
@@ -144,7 +149,7 @@ func (m *Manager) meet(conn net.Conn, msg *dbus.Message, member string) error {
 	switch member {
 	case "Hello":
 		return m.reply(conn, msg, ":1.7")
-	case "AddMatch", "Subscribe", "Reload", "CleanUnit":
+	case "AddMatch", "Subscribe", "Reload", "CleanUnit", "Ping":
 		return m.reply(conn, msg)
 	case "ListUnitsByPatterns":
 		return m.reply(conn, msg, m.loaded(msg.Body[1].([]string)))
