@@ -206,7 +206,7 @@ func TestSeveralImages(t *testing.T) {
 func TestEventFields(t *testing.T) {
 	t.Parallel()
 	want := [][2]string{
-		{"MESSAGE", "Successfully attached '/a'"}, {"MESSAGE_ID", "187c62eb1e7f463bb530394f52cb090f"}, {"PRIORITY", "6"},
+		{"MESSAGE", "Successfully attached '/srv/a.raw'"}, {"MESSAGE_ID", "187c62eb1e7f463bb530394f52cb090f"}, {"PRIORITY", "6"},
 		{"SYSLOG_IDENTIFIER", "lockport"}, {"PORTABLE_ROOT", "a.raw"}, {"PORTABLE_EXTENSION", "b"}, {"PORTABLE_EXTENSION", "c"},
 	}
 	if diff := cmp.Diff(want, attached.event(Marker{"/srv/a.raw", "/srv/b", "/srv/c"}).Fields()); diff != "" {
