@@ -1,0 +1,97 @@
+package squashfs
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+)
+
+// encoder compresses blocks. It is used by one goroutine.
+type encoder interface {
+	// encode appends the compressed form of src to dst. It may give up, with any
+	// bytes, when these are no fewer than src has.
+	encode(dst, src []byte) ([]byte, error)
+}
+
+// compressing is a compressor with its settings.
+type compressing struct {
+	number  uint16
+	options []byte                  // that follow the superblock, with their head; nil if all are the defaults
+	open    func() (encoder, error) // makes the encoder of one goroutine
+}
+
+func newCompressing(o WriteOptions) (*compressing, error) {
+	kinds := map[Compressor]struct {
+		name        string
+		level, most int // default and greatest level
+		make        func(level int, o WriteOptions) *compressing
+	}{
+		Zstd: {"zstd", 15, 22, zstdCompressing},
+		Gzip: {"gzip", 9, 9, gzipCompressing},
+	}
+	k, ok := kinds[o.Compressor]
+	if !ok {
+		return nil, fmt.Errorf("compressor %d: %w", o.Compressor, fs.ErrInvalid)
+	}
+	level := o.Level
+	if level == 0 {
+		level = k.level
+	}
+	if level < 1 || level > k.most {
+		return nil, fmt.Errorf("level %d of %s: %w", level, k.name, fs.ErrInvalid)
+	}
+	c := k.make(level, o)
+	if c.options != nil {
+		c.options = append(le.AppendUint16(nil, uint16(len(c.options))|metaPlain), c.options...)
+	}
+	return c, nil
+}
+
+// gzipEncoder makes zlib streams.
+type gzipEncoder struct {
+	w   *zlib.Writer
+	out bytes.Buffer
+}
+
+func gzipCompressing(level int, _ WriteOptions) *compressing {
+	c := &compressing{number: compGzip, open: func() (encoder, error) {
+		w, err := zlib.NewWriterLevel(nil, level)
+		return &gzipEncoder{w: w}, err
+	}}
+	if level != 9 {
+		c.options = le.AppendUint32(nil, uint32(level))
+		c.options = append(c.options, 15, 0, 1, 0) // bits of the window; the default strategy
+	}
+	return c
+}
+
+func (g *gzipEncoder) encode(dst, src []byte) ([]byte, error) {
+	g.out.Reset()
+	g.w.Reset(&g.out)
+	if _, err := g.w.Write(src); err != nil {
+		return nil, err
+	}
+	if err := g.w.Close(); err != nil {
+		return nil, err
+	}
+	return append(dst, g.out.Bytes()...), nil
+}
+
+type zstdEncoder struct{ e *zstd.Encoder }
+
+func zstdCompressing(level int, o WriteOptions) *compressing {
+	c := &compressing{number: compZstd, open: func() (encoder, error) {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(1),
+			zstd.WithEncoderCRC(false), zstd.WithWindowSize(max(o.BlockSize, metaSize)), zstd.WithSingleSegment(true))
+		return &zstdEncoder{e}, err
+	}}
+	if level != 15 {
+		c.options = le.AppendUint32(nil, uint32(level))
+	}
+	return c
+}
+
+func (z *zstdEncoder) encode(dst, src []byte) ([]byte, error) { return z.e.EncodeAll(src, dst), nil }
