@@ -20,7 +20,7 @@ COUNT = bin/tally $(if $(TALLY),-o '$(TALLY)')
 TAGS = secretcount,vm,bench
 # What also has to build where there is no Linux kernel.
 PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... \
-	./internal/argon2/... ./internal/gpt/... ./internal/squashfs/... ./internal/verity/... ./internal/version/...
+	./internal/argon2/... ./internal/gpt/... ./internal/squashfs/... ./internal/zstd/... ./internal/verity/... ./internal/version/...
 
 .PHONY: build build-arm64 demo test peers check unit fuzz vm-test bench install clean bin/tally bin/vm-run
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+
+	own "github.com/lockport/lockport/internal/zstd"
 )
 
 // encoder compresses blocks. It is used by one goroutine.
@@ -80,18 +82,43 @@ func (g *gzipEncoder) encode(dst, src []byte) ([]byte, error) {
 	return append(dst, g.out.Bytes()...), nil
 }
 
+// zstdEncoder is for levels that are meant to be fast; the others have
+// [ownEncoder].
 type zstdEncoder struct{ e *zstd.Encoder }
 
+// ownLevel is the lowest level that takes our own encoder.
+const ownLevel = 10
+
 func zstdCompressing(level int, o WriteOptions) *compressing {
-	c := &compressing{number: compZstd, open: func() (encoder, error) {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(1),
-			zstd.WithEncoderCRC(false), zstd.WithWindowSize(max(o.BlockSize, metaSize)), zstd.WithSingleSegment(true))
-		return &zstdEncoder{e}, err
-	}}
+	c := &compressing{number: compZstd, open: func() (encoder, error) { return newZstdEncoder(level, o.BlockSize) }}
 	if level != 15 {
 		c.options = le.AppendUint32(nil, uint32(level))
 	}
 	return c
 }
 
+func newZstdEncoder(level, blockSize int) (encoder, error) {
+	if level >= ownLevel {
+		return ownEncoder{own.NewEncoder(effort(level))}, nil
+	}
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithWindowSize(max(blockSize, metaSize)), zstd.WithSingleSegment(true))
+	return &zstdEncoder{e}, err
+}
+
 func (z *zstdEncoder) encode(dst, src []byte) ([]byte, error) { return z.e.EncodeAll(src, dst), nil }
+
+type ownEncoder struct{ e *own.Encoder }
+
+func (z ownEncoder) encode(dst, src []byte) ([]byte, error) { return z.e.Encode(dst, src), nil }
+
+// effort is what gives about the sizes of libzstd's level.
+func effort(level int) own.Effort {
+	switch {
+	case level < 14:
+		return own.Effort{Depth: 6, Nice: 32}
+	case level < 18:
+		return own.Effort{Depth: 24, Nice: 96}
+	}
+	return own.Effort{Depth: 128, Nice: 256}
+}
