@@ -7,6 +7,7 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 
 	own "github.com/lockport/lockport/internal/zstd"
 )
@@ -33,6 +34,8 @@ func newCompressing(o WriteOptions) (*compressing, error) {
 	}{
 		Zstd: {"zstd", 15, 22, zstdCompressing},
 		Gzip: {"gzip", 9, 9, gzipCompressing},
+		XZ:   {"xz", 1, 1, xzCompressing},
+		LZ4:  {"lz4", 1, 2, lz4Compressing},
 	}
 	k, ok := kinds[o.Compressor]
 	if !ok {
@@ -121,4 +124,37 @@ func effort(level int) own.Effort {
 		return own.Effort{Depth: 24, Nice: 96}
 	}
 	return own.Effort{Depth: 128, Nice: 256}
+}
+
+// lz4Encoder makes bare blocks.
+type lz4Encoder struct {
+	compress func(src, dst []byte) (int, error)
+	out      []byte
+}
+
+func lz4Compressing(level int, o WriteOptions) *compressing {
+	c := &compressing{number: compLZ4, open: func() (encoder, error) {
+		e := &lz4Encoder{out: make([]byte, max(o.BlockSize, metaSize))}
+		if level == 1 {
+			e.compress = new(lz4.Compressor).CompressBlock
+		} else {
+			e.compress = (&lz4.CompressorHC{Level: lz4.Level9}).CompressBlock
+		}
+		return e, nil
+	}}
+	// The version of the format, which readers want to know, and the slow mode.
+	c.options = le.AppendUint32(nil, 1)
+	c.options = le.AppendUint32(c.options, uint32(level-1))
+	return c
+}
+
+func (l *lz4Encoder) encode(dst, src []byte) ([]byte, error) {
+	n, err := l.compress(src, l.out[:len(src)])
+	if err != nil {
+		return nil, err
+	}
+	if n == 0 { // it does not fit
+		return append(dst, src...), nil
+	}
+	return append(dst, l.out[:n]...), nil
 }

@@ -70,6 +70,11 @@ var writing = []struct {
 	{"zstd-1M", squashfs.WriteOptions{BlockSize: 1 << 20, Level: 3}},
 	{"gzip", squashfs.WriteOptions{Compressor: squashfs.Gzip}},
 	{"gzip-64K", squashfs.WriteOptions{Compressor: squashfs.Gzip, Level: 1, BlockSize: 64 << 10}},
+	{"xz", squashfs.WriteOptions{Compressor: squashfs.XZ}},
+	{"xz-4K", squashfs.WriteOptions{Compressor: squashfs.XZ, BlockSize: 4 << 10}},
+	{"xz-1M", squashfs.WriteOptions{Compressor: squashfs.XZ, BlockSize: 1 << 20}},
+	{"lz4", squashfs.WriteOptions{Compressor: squashfs.LZ4}},
+	{"lz4-slow", squashfs.WriteOptions{Compressor: squashfs.LZ4, Level: 2, BlockSize: 8 << 10}},
 	{"no-fragments", squashfs.WriteOptions{NoFragments: true, Level: 1}},
 	{"no-export", squashfs.WriteOptions{NoExport: true, Level: 1, NoPadding: true}},
 }
