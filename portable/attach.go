@@ -106,7 +106,7 @@ func (h *Host) planUnits(ctx context.Context, list []*Metadata, refs []Ref, o At
 	}
 	plan := &Plan{Scope: o.Scope}
 	for i, m := range list {
-		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed}
+		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed, map[string]sandbox{}}
 		if err := a.plans(ctx); err != nil {
 			return nil, err
 		}
@@ -155,6 +155,8 @@ type attachment struct {
 	now     *overlay
 	plan    *Plan
 	relaxed bool
+
+	sandboxes map[string]sandbox // by types of units, as far as they were looked at
 }
 
 func (a *attachment) add(c Change) {
@@ -187,7 +189,7 @@ func (a *attachment) unit(u Unit) error {
 		return err
 	}
 	a.add(Change{Type: Write, Path: target + ".d/20-portable.conf", Content: dropIn(a.meta, u, a.relaxed)})
-	source, content, err := a.host.profileDropIn(a.profile, unitType(u.Name))
+	source, content, err := a.profileDropIn(unitType(u.Name))
 	if err != nil {
 		return err
 	}
@@ -251,4 +253,23 @@ func (o *overlay) exists(p string) (bool, error) {
 		return true, err
 	}
 	return s != nil, err
+}
+
+// sandbox is the drop-in of a profile for a type of unit.
+type sandbox struct {
+	source  string
+	content []byte
+}
+
+// profileDropIn is that of the host, read once for each type.
+func (a *attachment) profileDropIn(unitType string) (source string, content []byte, err error) {
+	s, ok := a.sandboxes[unitType]
+	if !ok {
+		s.source, s.content, err = a.host.profileDropIn(a.profile, unitType)
+		if err != nil {
+			return "", nil, err
+		}
+		a.sandboxes[unitType] = s
+	}
+	return s.source, s.content, nil
 }

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -155,4 +156,15 @@ func (d *dirs) Link(from, to string) error {
 		return d.top.Link(from, to)
 	}
 	return d.change(from, func(r *os.Root, base string) error { return r.Link(base, path.Base(to)) })
+}
+
+// asFS is the tree for what only reads from it.
+type asFS struct{ *dirs }
+
+func (a asFS) Open(name string) (fs.File, error) {
+	f, err := a.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }

@@ -1,11 +1,14 @@
 package portable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
+	"syscall"
 
 	"github.com/lockport/lockport/image"
 )
@@ -67,19 +70,33 @@ func (h *Host) Close() error { return errors.Join(h.tree.Close(), h.root.Close()
 // at is where a path of the host is below its root: the links in its directory
 // are followed, one at its end is not.
 func (h *Host) at(p string) (string, error) {
-	dir := path.Dir(p)
-	at, ok := h.places[dir]
-	if !ok {
-		var err error
+	at, err := h.place(path.Dir(p))
+	return path.Join(at, path.Base(p)), err
+}
+
+// place is where a directory of the host is below its root. It need not exist.
+func (h *Host) place(dir string) (string, error) {
+	if dir == "/" {
+		return ".", nil
+	}
+	if at, ok := h.places[dir]; ok {
+		return at, nil
+	}
+	up, err := h.place(path.Dir(dir))
+	if err != nil {
+		return "", err
+	}
+	at := path.Join(up, path.Base(dir))
+	if info, err := h.root.Lstat(at); err != nil || !info.IsDir() {
 		if at, err = h.tree.ResolveMissing(dir); err != nil {
 			return "", err
 		}
-		if h.places == nil {
-			h.places = map[string]string{}
-		}
-		h.places[dir] = at
 	}
-	return path.Join(at, path.Base(p)), nil
+	if h.places == nil {
+		h.places = map[string]string{}
+	}
+	h.places[dir] = at
+	return at, nil
 }
 
 // lookAgain forgets where directories are: time has passed.
@@ -100,7 +117,7 @@ func (h *Host) lstat(p string) (fs.FileInfo, error) {
 
 // readDir returns the entries of a directory of the host, none if it is missing.
 func (h *Host) readDir(p string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(h.tree, p[1:])
+	entries, err := h.entries(p)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory) {
 		return nil, nil
 	}
@@ -108,4 +125,29 @@ func (h *Host) readDir(p string) ([]fs.DirEntry, error) {
 		return nil, fmt.Errorf("reading %s: %w", p, err)
 	}
 	return entries, nil
+}
+
+func (h *Host) entries(p string) ([]fs.DirEntry, error) {
+	at, err := h.place(p)
+	if err != nil {
+		return nil, err
+	}
+	f, err := h.root.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := f.ReadDir(-1)
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	return list, err
+}
+
+// readFile reads a small file of the host.
+func (h *Host) readFile(p string) ([]byte, error) {
+	if at, err := h.at(p); err == nil {
+		if info, err := h.root.Lstat(at); err == nil && info.Mode().IsRegular() {
+			return image.ReadFile(asFS{h.root}, at, maxUnit)
+		}
+	}
+	return image.ReadFile(h.tree, p[1:], maxUnit) // which follows links
 }
