@@ -3,6 +3,7 @@
 package guest
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -61,7 +62,12 @@ func agree(t *testing.T, f form, state string) {
 	for _, args := range [][]string{
 		with([]string{"inspect"}, f.args()...), with([]string{"inspect", "--cat"}, f.args()...), {"list"},
 	} {
-		if diff := cmp.Diff(theirPortable.run(t, args...), ourPortable.run(t, args...)); diff != "" {
+		theirs := theirPortable.run(t, args...)
+		if f.name == "versions" {
+			// Systemd does not say which one it picked.
+			theirs = strings.Replace(theirs, "Image:\n\t"+f.path()+"\n", "Image:\n\t"+f.path()+"/walkthrough-go_1.raw\n", 1)
+		}
+		if diff := cmp.Diff(theirs, ourPortable.run(t, args...)); diff != "" {
 			t.Errorf("%q differs (-theirs +ours):\n%s", args, diff)
 		}
 	}
