@@ -58,7 +58,7 @@ type grower struct {
 }
 
 func (g *grower) fill(dir string, depth int) {
-	for range g.r.IntN(60) {
+	for range min(g.r.IntN(60), 1500-g.made) {
 		path := filepath.Join(dir, g.name())
 		if _, err := os.Lstat(path); err == nil {
 			continue
@@ -97,8 +97,9 @@ func (g *grower) make(path string, depth int) {
 	case k == 5:
 		must(g.t, unix.Mkfifo(path, 0o600))
 	case k == 6 && root:
+		// unsquashfs leaves no space before a minor number of three digits.
 		kinds := []uint32{unix.S_IFBLK, unix.S_IFCHR, unix.S_IFSOCK}
-		must(g.t, unix.Mknod(path, kinds[g.r.IntN(3)]|0o600, int(unix.Mkdev(g.r.Uint32N(256), g.r.Uint32N(256)))))
+		must(g.t, unix.Mknod(path, kinds[g.r.IntN(3)]|0o600, int(unix.Mkdev(g.r.Uint32N(256), g.r.Uint32N(100)))))
 	case k < 9:
 		g.sparse(path)
 	default:
