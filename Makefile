@@ -19,8 +19,9 @@ COUNT = bin/tally $(if $(TALLY),-o '$(TALLY)')
 # Build tags behind which there are tests.
 TAGS = secretcount,vm,bench
 # What also has to build where there is no Linux kernel.
-PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... \
-	./internal/argon2/... ./internal/gpt/... ./internal/squashfs/... ./internal/zstd/... ./internal/verity/... ./internal/version/...
+PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... ./idle \
+	./internal/argon2/... ./internal/gpt/... ./internal/imagefs/... ./internal/erofs/... ./internal/ext4/... \
+	./internal/squashfs/... ./internal/zstd/... ./internal/verity/... ./internal/version/...
 
 .PHONY: build build-arm64 demo test peers check unit fuzz vm-test bench install clean bin/tally bin/vm-run
 
@@ -79,7 +80,7 @@ install: $(if $(wildcard bin/lockport),,build)
 	bin/lockport completion fish | install -D -m 644 /dev/stdin $(SHARE)/fish/vendor_completions.d/lockport.fish
 	for page in man/*.[1-8]; do [ ! -e "$$page" ] || \
 		install -D -m 644 "$$page" "$(SHARE)/man/man$${page##*.}/$${page##*/}"; done
-	$(if $(ALIASES),for name in systemd-cryptenroll systemd-cryptsetup; do \
+	$(if $(ALIASES),for name in systemd-cryptenroll systemd-cryptsetup portablectl; do \
 		ln -sf lockport $(DESTDIR)$(PREFIX)/bin/$$name; done)
 
 clean:

@@ -44,6 +44,39 @@ func writable(t *Tree, p string) bool {
 		if unix.Statx(fd, "", unix.AT_EMPTY_PATH, 0, &x) == nil && x.Attributes&unix.STATX_ATTR_IMMUTABLE != 0 {
 			yes = false
 		}
+		if flags, err := unix.IoctlGetInt(fd, subvolumeFlags); err == nil && flags&subvolumeReadOnly != 0 {
+			yes = false
+		}
+	})
+	return yes
+}
+
+// Of btrfs: the kernel's include/uapi/linux/btrfs.h.
+const (
+	subvolumeFlags    = 0x80089419 // BTRFS_IOC_SUBVOL_GETFLAGS
+	subvolumeReadOnly = 1 << 1
+	subvolumeInode    = 256 // BTRFS_FIRST_FREE_OBJECTID, of each subvolume's root
+)
+
+// directoryType tells a subvolume from any other directory.
+func directoryType(t *Tree, p string) Type {
+	kind := Directory
+	onDisk(t, p, func(fd int) {
+		var s unix.Statfs_t
+		var st unix.Stat_t
+		if unix.Fstatfs(fd, &s) == nil && s.Type == unix.BTRFS_SUPER_MAGIC && unix.Fstat(fd, &st) == nil && st.Ino == subvolumeInode {
+			kind = Subvolume
+		}
+	})
+	return kind
+}
+
+// readOnlyDevice tells whether the kernel refuses to write to a block device.
+func readOnlyDevice(t *Tree, p string) bool {
+	yes := false
+	onDisk(t, p, func(fd int) {
+		n, err := unix.IoctlGetInt(fd, unix.BLKROGET)
+		yes = err == nil && n != 0
 	})
 	return yes
 }

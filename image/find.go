@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -19,7 +20,9 @@ type Type string
 // The types of images.
 const (
 	Directory Type = "directory"
-	Raw       Type = "raw"
+	Subvolume Type = "subvolume" // of btrfs
+	Raw       Type = "raw"       // a file
+	Block     Type = "block"     // a device
 )
 
 // Info is what is known of an image without opening it. A zero time and a zero
@@ -33,6 +36,9 @@ type Info struct {
 	Modified time.Time
 	Usage    uint64 // bytes on the disk
 }
+
+// isDirectory tells whether the files of an image are files of the host.
+func (i Info) isDirectory() bool { return i.Type == Directory || i.Type == Subvolume }
 
 // SearchPath lists the directories in which images are found by name. The first
 // image of a name counts.
@@ -92,12 +98,12 @@ func find(ctx context.Context, t *Tree, ref string) (Info, error) {
 		return findPath(t, ref)
 	}
 	for _, dir := range SearchPath() {
-		for _, suffix := range []string{"", ".raw"} {
+		for _, suffix := range []string{"", ".raw", ".v", ".raw.v"} {
 			i, err := describe(t, path.Join(dir, ref+suffix))
 			if err == nil {
 				return i, nil
 			}
-			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNotImage) {
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNotImage) && !errors.Is(err, ErrNotFound) {
 				return Info{}, err
 			}
 		}
@@ -114,7 +120,7 @@ func findPath(t *Tree, p string) (Info, error) {
 	case !Printable(p):
 		return Info{}, fmt.Errorf("%q: control characters in a path: %w", p, ErrNotImage)
 	}
-	at, err := t.Resolve(p)
+	at, err := resolveNewest(t, p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Info{}, fmt.Errorf("%s: %w", p, ErrNotFound)
 	}
@@ -124,28 +130,66 @@ func findPath(t *Tree, p string) (Info, error) {
 	return describe(t, "/"+at)
 }
 
-// describe tells what is at a path.
+// resolveNewest is Resolve for a path that may say to take the newest version.
+func resolveNewest(t *Tree, p string) (string, error) {
+	if f, ok := parsePick(p); ok {
+		picked, err := f.pick(t)
+		if err != nil {
+			return "", err
+		}
+		p = picked
+	}
+	return t.Resolve(p)
+}
+
+// describe tells what is at a path. Of a directory NAME.v the best entry is the
+// image, and NAME its name.
 func describe(t *Tree, p string) (Info, error) {
-	s, err := t.Stat(strings.TrimPrefix(p, "/"))
+	s, err := t.Stat(fsPath(p))
 	if err != nil {
 		return Info{}, err
 	}
-	i := Info{Name: path.Base(p), Path: p, Type: Directory, ReadOnly: strings.HasPrefix(p, "/usr/") || !writable(t, p)}
+	if f, ok := parsePick(p); ok && s.IsDir() {
+		picked, err := f.pick(t)
+		if err != nil {
+			return Info{}, err
+		}
+		i, err := describe(t, picked)
+		i.Name = f.name
+		return i, err
+	}
+	i := Info{Name: path.Base(p), Path: p, ReadOnly: strings.HasPrefix(p, "/usr/") || !writable(t, p)}
 	if made, ok := birth(t, p); ok {
 		i.Created = made
 	}
-	switch {
-	case s.IsDir():
-	case s.Mode().IsRegular() && strings.HasSuffix(i.Name, ".raw") && i.Name != ".raw":
+	switch mode := s.Mode(); {
+	case mode.IsDir():
+		i.Type = directoryType(t, p)
+	case mode.IsRegular() && strings.HasSuffix(i.Name, ".raw") && i.Name != ".raw":
 		i.Name = strings.TrimSuffix(i.Name, ".raw")
 		i.Type = Raw
-		i.ReadOnly = i.ReadOnly || s.Mode()&0o222 == 0
+		i.ReadOnly = i.ReadOnly || mode&0o222 == 0
 		i.Modified = s.ModTime()
 		if st, ok := s.Sys().(*syscall.Stat_t); ok {
 			i.Usage = uint64(st.Blocks) * 512
 		}
+	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0:
+		i.describeDevice(t, mode)
 	default:
-		return Info{}, fmt.Errorf("%s: neither a directory nor a file called *.raw: %w", p, ErrNotImage)
+		return Info{}, fmt.Errorf("%s: neither a directory, nor a block device, nor a file called *.raw: %w", p, ErrNotImage)
 	}
 	return i, nil
+}
+
+// describeDevice has no times: those of a node say nothing of what is on it.
+func (i *Info) describeDevice(t *Tree, mode fs.FileMode) {
+	i.Type, i.Created = Block, time.Time{}
+	i.ReadOnly = i.ReadOnly || mode&0o222 == 0 || readOnlyDevice(t, i.Path)
+	if f, err := t.Open(fsPath(i.Path)); err == nil {
+		defer f.Close()
+		if o, ok := f.(*os.File); ok {
+			size, _ := sizeOf(o) // unknown without a medium
+			i.Usage = uint64(size)
+		}
+	}
 }

@@ -2,20 +2,24 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // Image is an open image. The caller closes it.
 type Image struct {
 	Info
 	*Tree
+	Layout *Layout // nil for a directory
 }
 
-// Open finds an image as Find does and opens it.
-func Open(ctx context.Context, root, ref string) (*Image, error) {
+// Open finds an image as [Find] does and opens it. The errors are those of this
+// package; a part of the image that fails its hash tree gives an error when it is
+// read, here or later.
+func Open(ctx context.Context, root, ref string, list ...Option) (*Image, error) {
 	dir, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, err
@@ -30,34 +34,38 @@ func Open(ctx context.Context, root, ref string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info.Type == Directory {
+	if info.isDirectory() {
 		top, err := dir.OpenRoot(at)
 		if err != nil {
 			return nil, err
 		}
-		return &Image{info, newTree(top)}, nil
+		return &Image{info, newTree(top), nil}, nil
 	}
-	t, err := openRaw(ctx, dir, at)
+	d, err := dissectAt(dir, at, collect(list))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", info.Path, err)
 	}
-	return &Image{info, t}, nil
+	t, err := d.tree(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", info.Path, err)
+	}
+	return &Image{info, t, d.layout}, nil
 }
 
-func openRaw(ctx context.Context, dir *os.Root, at string) (*Tree, error) {
-	f, err := dir.Open(at)
+// dissectAt takes apart the image file at a path below a directory.
+func dissectAt(dir *os.Root, at string, o options) (*dissection, error) {
+	f, err := dir.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	s, err := f.Stat()
+	side, err := findSidecar(dir, at, f, o)
 	if err == nil {
-		var files fs.ReadLinkFS
-		if files, err = probe(ctx, f, s.Size()); err == nil {
-			return &Tree{files, f.Close}, nil
+		var d *dissection
+		if d, err = dissect(f, side, o); err == nil {
+			return d, nil
 		}
 	}
-	_ = f.Close() // only read from
-	return nil, err
+	return nil, errors.Join(err, side.close(), f.Close())
 }
 
 // fsPath is an absolute path as package fs wants it.

@@ -185,20 +185,48 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// sparse is a file that has some bytes here and there.
+func sparse(t *testing.T, p string, at map[int64]string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+	f, err := os.Create(p)
+	must(t, err)
+	must(t, f.Truncate(1<<17))
+	for offset, text := range at {
+		_, err := f.WriteAt([]byte(text), offset)
+		must(t, err)
+	}
+	must(t, f.Close())
+}
+
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	p := filepath.Join(root, "srv/a.raw")
 	for _, c := range []struct {
-		magic, kind string
-		at          int
+		name string
+		at   map[int64]string
+		want error
+		says string
 	}{
-		{"hsqs", "squashfs", 0}, {"\xe2\xe1\xf5\xe0", "erofs", 1024}, {"\x53\xef", "ext4", 1080}, {"EFI PART", "GPT", 512}, {"EFI PART", "GPT", 4096},
-		{"LUKS\xba\xbe", "LUKS", 0}, {"_BHRfS_M", "btrfs", 65600}, {"XFSB", "xfs", 0},
+		{"luks", map[int64]string{0: "LUKS\xba\xbe"}, ErrEncrypted, ""},
+		{"btrfs", map[int64]string{65600: "_BHRfS_M"}, ErrUnsupported, "btrfs"},
+		{"xfs", map[int64]string{0: "XFSB"}, ErrUnsupported, "xfs"},
+		{"f2fs", map[int64]string{1024: "\x10\x20\xf5\xf2"}, ErrUnsupported, "f2fs"},
+		{"two", map[int64]string{0: "hsqs", 1024: "\xe2\xe1\xf5\xe0"}, ErrNotImage, "squashfs as well as erofs"},
+		{"with a table", map[int64]string{0: "hsqs", 510: "\x55\xaa", 512: "EFI PART"}, nil, "GPT"},
+		{"a hash tree", map[int64]string{0: "verity\x00\x00"}, ErrUnsupported, "DM_verity_hash"},
+		{"by chance", map[int64]string{1080: "\x53\xef"}, ErrNotImage, "recognised"},
+		{"a table for two sizes", map[int64]string{512: "EFI PART", 4096: "EFI PART"}, ErrNotImage, "GPT"},
+		{"nothing", nil, ErrNotImage, "recognised"},
 	} {
-		write(t, p, strings.Repeat("\x00", c.at)+c.magic)
-		if _, err := Open(context.Background(), root, "/srv/a.raw"); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), c.kind) {
-			t.Errorf("%s: %v", c.kind, err)
+		sparse(t, p, c.at)
+		i, err := Open(context.Background(), root, "/srv/a.raw")
+		if err == nil {
+			must(t, i.Close())
+			t.Errorf("%s: opened", c.name)
+		} else if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	write(t, p, "hsq")

@@ -30,7 +30,7 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 	if err := h.writeJournal(folder, steps); err != nil {
 		return err
 	}
-	err = h.perform(ctx, p.Changes, steps)
+	err = h.perform(ctx, p.Changes, folder, steps)
 	if err == nil {
 		return h.finish(folder, steps)
 	}
@@ -40,6 +40,9 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 // finish ends a transaction that worked. If not even the journal goes away,
 // nothing else may rely on it.
 func (h *Host) finish(folder string, steps []step) error {
+	if discards(steps) {
+		return h.finishDiscarding(folder, steps)
+	}
 	err := h.removeJournal(folder)
 	if err == nil {
 		return nil
@@ -48,6 +51,25 @@ func (h *Host) finish(folder string, steps []step) error {
 		return err // done, though perhaps not on the disk yet
 	}
 	return errors.Join(err, h.abandon(folder, steps))
+}
+
+// finishDiscarding is finish where images go that nothing could bring back. Once
+// the journal says so, there is no way but to the end, now or when recovering.
+func (h *Host) finishDiscarding(folder string, steps []step) error {
+	placed, err := h.replaceJournal(folder, steps, true)
+	if err != nil && !placed {
+		return errors.Join(err, h.abandon(folder, steps))
+	}
+	if err == nil {
+		err = h.discard(steps)
+	}
+	if err == nil {
+		err = h.removeJournal(folder)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: all is done but for an old image: %w", ErrUnfinished, err)
+	}
+	return nil
 }
 
 // abandon undoes a transaction that failed.
@@ -64,16 +86,22 @@ func (h *Host) abandon(folder string, steps []step) error {
 
 // steps looks at what is there, and whether it is what the plan was made for.
 func (h *Host) steps(changes []Change) ([]step, error) {
+	h.lookAgain()
 	var list []step
+	fresh := map[string]bool{} // directories that are not there yet, nor is what is in them
 	for _, c := range changes {
 		at, err := h.at(c.Path)
 		if err != nil {
 			return nil, err
 		}
-		before, err := stateAt(h.root, at)
-		if err != nil {
-			return nil, err
+		s := step{At: at, Before: &state{Kind: kindNone}, After: c.after(), Image: c.image}
+		if !fresh[path.Dir(at)] {
+			if s.Before, err = h.look(s); err != nil {
+				return nil, err
+			}
 		}
+		before := s.Before
+		fresh[at] = c.Type == Mkdir && before.Kind == kindNone
 		switch {
 		case c.before != nil && !c.before.same(before):
 			return nil, fmt.Errorf("%s: has been changed since the plan was made", c.Path)
@@ -81,17 +109,21 @@ func (h *Host) steps(changes []Change) ([]step, error) {
 			c.Type != Unlink && before.Kind != kindNone && !c.replace:
 			return nil, fmt.Errorf("%s: %w", c.Path, fs.ErrExist)
 		}
-		list = append(list, step{at, before, c.after()})
+		list = append(list, s)
 	}
 	return list, nil
 }
 
 // perform takes the steps, and sees to it that they are on the disk.
-func (h *Host) perform(ctx context.Context, changes []Change, steps []step) error {
+func (h *Host) perform(ctx context.Context, changes []Change, folder string, steps []step) error {
 	folders := map[string]bool{}
 	for i, c := range changes {
 		err := ctx.Err()
-		if err == nil {
+		switch {
+		case err != nil:
+		case c.image:
+			err = h.imageStep(ctx, c, folder, steps, i)
+		default:
 			err = h.step(c, steps[i].At)
 		}
 		if err != nil {

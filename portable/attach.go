@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/lockport/lockport/image"
 )
@@ -17,6 +18,9 @@ const (
 	CopyAuto    CopyMode = ""
 	CopyAll     CopyMode = "copy"
 	CopySymlink CopyMode = "symlink"
+	// CopyMixed is CopyAuto, and copies images that are not found by name to where
+	// they are. They run from the copy.
+	CopyMixed CopyMode = "mixed"
 )
 
 // DefaultProfile is the profile where none is named.
@@ -27,45 +31,72 @@ type AttachOptions struct {
 	Profile string // "" for the default
 	Copy    CopyMode
 	Scope   Scope
-	Force   bool // replace what is there
+	Force   bool // replace what is there, whether it runs or not
+	DryRun  bool // only say what would be done
 }
 
-// PlanAttach says what attaching the images changes. It writes nothing.
-func (h *Host) PlanAttach(ctx context.Context, ref Ref, o AttachOptions) (*Plan, error) {
-	m, err := h.Inspect(ctx, ref)
+// PlanAttach says what attaching images changes. It writes nothing, and does not
+// know whether units run.
+func (h *Host) PlanAttach(ctx context.Context, refs []Ref, o AttachOptions) (*Plan, error) {
+	list, err := h.inspectAll(ctx, refs)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.checkAttach(); err != nil {
-		return nil, err
-	}
 	if !o.Force {
-		for _, u := range m.Units {
-			if err := h.checkFree(u.Name); err != nil {
-				return nil, err
-			}
+		if err := h.checkFree(list); err != nil {
+			return nil, err
 		}
 	}
-	return h.planUnits(ctx, m, ref, o, newOverlay(h))
+	return h.planUnits(ctx, list, refs, o, newOverlay(h))
 }
 
-// checkFree wants no unit of this name on the host.
-func (h *Host) checkFree(unit string) error {
+// inspectAll reads what is to be attached at once, and wants that it can be.
+func (h *Host) inspectAll(ctx context.Context, refs []Ref) ([]*Metadata, error) {
+	var list []*Metadata
+	from := map[string]string{}
+	for _, ref := range refs {
+		m, err := h.Inspect(ctx, ref)
+		if err == nil {
+			err = m.checkAttach()
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range m.Units {
+			if other, ok := from[u.Name]; ok {
+				return nil, fmt.Errorf("%s: %s and %s both bring it: %w", u.Name, other, m.Image.Path, ErrUnitExists)
+			}
+			from[u.Name] = m.Image.Path
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// checkFree wants the host to have none of these units.
+func (h *Host) checkFree(list []*Metadata) error {
 	for _, folder := range unitFolders {
-		p := "/" + path.Join(folder, unit)
-		s, err := h.lstat(p)
+		entries, err := h.readDir("/" + folder)
 		if err != nil {
 			return err
 		}
-		if s != nil {
-			return fmt.Errorf("%s: %w", p, ErrUnitExists)
+		have := map[string]bool{}
+		for _, e := range entries {
+			have[e.Name()] = true
+		}
+		for _, m := range list {
+			for _, u := range m.Units {
+				if have[u.Name] {
+					return fmt.Errorf("/%s/%s: %w", folder, u.Name, ErrUnitExists)
+				}
+			}
 		}
 	}
 	return nil
 }
 
 // planUnits lists the changes of an attachment to a host as the overlay has it.
-func (h *Host) planUnits(ctx context.Context, m *Metadata, ref Ref, o AttachOptions, now *overlay) (*Plan, error) {
+func (h *Host) planUnits(ctx context.Context, list []*Metadata, refs []Ref, o AttachOptions, now *overlay) (*Plan, error) {
 	if o.Profile == "" {
 		o.Profile = DefaultProfile
 	}
@@ -73,22 +104,46 @@ func (h *Host) planUnits(ctx context.Context, m *Metadata, ref Ref, o AttachOpti
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Scope: o.Scope, Marker: m.marker(), Prefixes: m.Prefixes}
-	a := &attachment{h, m, o, prof, now, plan, ref.Relaxed}
-	for _, u := range m.Units {
-		if err := ctx.Err(); err != nil {
+	plan := &Plan{Scope: o.Scope}
+	for i, m := range list {
+		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed}
+		if err := a.plans(ctx); err != nil {
 			return nil, err
+		}
+		plan.Markers = append(plan.Markers, m.marker())
+		plan.Prefixes = append(plan.Prefixes, m.Prefixes...)
+	}
+	slices.Sort(plan.Units)
+	return plan, nil
+}
+
+// plans adds one image, with its extensions.
+func (a *attachment) plans(ctx context.Context) error {
+	if a.options.Copy == CopyMixed {
+		for i := range a.meta.Extensions {
+			if err := a.copyIn(&a.meta.Extensions[i].Image); err != nil {
+				return err
+			}
+		}
+		if err := a.copyIn(&a.meta.Image); err != nil {
+			return err
+		}
+	}
+	for _, u := range a.meta.Units {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if err := a.unit(u); err != nil {
-			return nil, fmt.Errorf("%s: %w", u.Name, err)
+			return fmt.Errorf("%s: %w", u.Name, err)
 		}
+		a.plan.Units = append(a.plan.Units, u.Name)
 	}
-	for _, e := range m.Extensions {
+	for _, e := range a.meta.Extensions {
 		if err := a.link(e.Image); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return plan, a.link(m.Image)
+	return a.link(a.meta.Image)
 }
 
 // attachment is a plan in the making.
@@ -150,7 +205,7 @@ func (a *attachment) unit(u Unit) error {
 // file plans the unit file itself.
 func (a *attachment) file(u Unit, target string) Change {
 	c := Change{Type: Copy, Path: target, Content: u.Content}
-	if info := a.meta.info(u); info.Type == image.Directory {
+	if info := a.meta.info(u); isTree(info.Type) {
 		c.Source = path.Join(info.Path, u.Path)
 		if a.options.Copy == CopySymlink {
 			c.Type, c.Content = Symlink, nil

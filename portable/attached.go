@@ -17,10 +17,38 @@ type Attachment struct {
 	Unit   string
 	Scope  Scope
 	Marker Marker
+	copies []imageCopy
+}
+
+// origin is the marker with the images that copies were made of, nil if there are
+// no copies.
+func (a Attachment) origin() Marker {
+	if len(a.copies) == 0 {
+		return nil
+	}
+	m := slices.Clone(a.Marker)
+	for i := range m {
+		for _, c := range a.copies {
+			if c.to == m[i] {
+				m[i] = c.from
+			}
+		}
+	}
+	return m
+}
+
+// meant tells whether a function means the images, or those that they are copies of.
+func (a Attachment) meant(is func(Marker) bool) bool {
+	if is(a.Marker) {
+		return true
+	}
+	origin := a.origin()
+	return origin != nil && is(origin)
 }
 
 // Attached returns the attached units of a scope, sorted by name.
 func (h *Host) Attached(ctx context.Context, s Scope) ([]Attachment, error) {
+	h.lookAgain()
 	entries, err := h.readDir(s.attached())
 	if err != nil {
 		return nil, err
@@ -43,7 +71,7 @@ func (h *Host) Attached(ctx context.Context, s Scope) ([]Attachment, error) {
 			return nil, fmt.Errorf("reading what is attached: %w", err)
 		}
 		if m, ok := ParseMarker(text); ok {
-			list = append(list, Attachment{unit, s, m})
+			list = append(list, Attachment{unit, s, m, parseCopies(text)})
 		}
 	}
 	return list, nil
@@ -105,61 +133,12 @@ func (h *Host) matcher(ctx context.Context, ref Ref) func(Marker) bool {
 	}
 }
 
-// Status is an image and whether its units are attached.
-type Status struct {
-	image.Info
-	State State
-}
-
-// State is how far an image is in use. Without a service manager no more is known.
-type State string
-
-// The states, in the words of the original.
-const (
-	Detached        State = "detached"
-	AttachedState   State = "attached"
-	AttachedRuntime State = "attached-runtime"
-)
-
-// State tells whether the image is in use, as root image or as an extension, or
-// with extensions, whether exactly these are in use together.
-func (h *Host) State(ctx context.Context, ref Ref) (State, error) {
+// using tells whether a marker names the image, as root image or as an extension,
+// or with extensions, exactly these together.
+func (h *Host) using(ctx context.Context, ref Ref) func(Marker) bool {
+	if len(ref.Extensions) > 0 {
+		return h.matcher(ctx, ref)
+	}
 	id := h.identify(ctx, ref.Image)
-	exact := h.matcher(ctx, ref)
-	return h.state(ctx, func(m Marker) bool {
-		if len(ref.Extensions) > 0 {
-			return exact(m)
-		}
-		return slices.ContainsFunc(m, id.is)
-	})
-}
-
-func (h *Host) state(ctx context.Context, is func(Marker) bool) (State, error) {
-	for _, s := range scopes {
-		list, err := h.Attached(ctx, s)
-		if err != nil {
-			return "", err
-		}
-		if slices.ContainsFunc(list, func(a Attachment) bool { return is(a.Marker) }) {
-			return map[Scope]State{Persistent: AttachedState, Runtime: AttachedRuntime}[s], nil
-		}
-	}
-	return Detached, nil
-}
-
-// List returns the images in the search path, sorted by name.
-func (h *Host) List(ctx context.Context) ([]Status, error) {
-	images, err := image.List(ctx, h.dir)
-	if err != nil {
-		return nil, err
-	}
-	list := []Status{}
-	for _, info := range images {
-		state, err := h.State(ctx, Ref{Image: info.Path})
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, Status{info, state})
-	}
-	return list, nil
+	return func(m Marker) bool { return slices.ContainsFunc(m, id.is) }
 }

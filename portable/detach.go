@@ -13,36 +13,45 @@ import (
 
 // DetachOptions say where something is detached.
 type DetachOptions struct {
-	Scope Scope
+	Scope  Scope
+	Force  bool // whether it runs or not
+	DryRun bool // only say what would be done
 }
 
-// PlanDetach says what detaching these images changes. Images and extensions
-// have to be the very ones that were attached, in this order.
-func (h *Host) PlanDetach(ctx context.Context, ref Ref, o DetachOptions) (*Plan, error) {
-	return h.planRemoval(ctx, ref, o.Scope, h.matcher(ctx, ref))
+// PlanDetach says what detaching images changes. Images and extensions have to be
+// the very ones that were attached, in this order.
+func (h *Host) PlanDetach(ctx context.Context, refs []Ref, o DetachOptions) (*Plan, error) {
+	var are []func(Marker) bool
+	for _, ref := range refs {
+		are = append(are, h.matcher(ctx, ref))
+	}
+	return h.planRemoval(ctx, refs, o.Scope, are)
 }
 
-func (h *Host) planRemoval(ctx context.Context, ref Ref, s Scope, is func(Marker) bool) (*Plan, error) {
+// planRemoval plans the end of what has a marker that one of the functions means,
+// and wants that each means one; they belong to the references.
+func (h *Host) planRemoval(ctx context.Context, refs []Ref, s Scope, are []func(Marker) bool) (*Plan, error) {
 	list, err := h.Attached(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	r := &removal{host: h, plan: &Plan{Scope: s}, gone: map[string]bool{}}
 	var kept []Attachment
+	found := make([]bool, len(refs))
 	for _, a := range list {
-		if !is(a.Marker) {
+		i := slices.IndexFunc(are, func(is func(Marker) bool) bool { return a.meant(is) })
+		if i < 0 {
 			kept = append(kept, a)
 			continue
 		}
+		found[i] = true
 		if err := r.unit(a); err != nil {
 			return nil, err
 		}
-		r.markers = append(r.markers, a.Marker)
 	}
-	if len(r.markers) == 0 {
-		return nil, h.notAttached(ctx, ref, s, kept)
+	if i := slices.Index(found, false); i >= 0 {
+		return nil, h.notAttached(ctx, refs[i], s, kept)
 	}
-	r.plan.Marker = r.markers[0]
 	if err := r.links(kept); err != nil {
 		return nil, err
 	}
@@ -76,10 +85,10 @@ func (h *Host) notAttached(ctx context.Context, ref Ref, s Scope, others []Attac
 
 // removal is a plan in the making.
 type removal struct {
-	host    *Host
-	plan    *Plan
-	gone    map[string]bool
-	markers []Marker
+	host   *Host
+	plan   *Plan
+	gone   map[string]bool
+	copies []imageCopy
 }
 
 // remove plans that a path goes if it is there.
@@ -121,6 +130,11 @@ func (r *removal) folder(p string) (gone bool, err error) {
 
 // unit plans the end of one unit. It goes before its drop-ins.
 func (r *removal) unit(a Attachment) error {
+	r.plan.Units = append(r.plan.Units, a.Unit)
+	r.copies = append(r.copies, a.copies...)
+	if !slices.ContainsFunc(r.plan.Markers, func(m Marker) bool { return slices.Equal(m, a.Marker) }) {
+		r.plan.Markers = append(r.plan.Markers, a.Marker)
+	}
 	p := path.Join(a.Scope.attached(), a.Unit)
 	for _, name := range []string{p, p + ".d/10-profile.conf", p + ".d/20-portable.conf"} {
 		if err := r.remove(name); err != nil {
@@ -138,11 +152,20 @@ func (r *removal) unit(a Attachment) error {
 // what stays attached names them. Only links to these images go: whatever else
 // has such a name is not ours.
 func (r *removal) links(kept []Attachment) error {
-	for _, m := range r.markers {
+	for _, m := range r.plan.Markers {
 		for _, p := range m {
 			used := slices.ContainsFunc(kept, func(a Attachment) bool { return slices.Contains(a.Marker, p) })
 			link := path.Join(r.plan.Scope.images(), path.Base(p))
-			if used || r.gone[link] || image.InSearchPath(p) || !path.IsAbs(p) {
+			if used || r.gone[link] || !path.IsAbs(p) {
+				continue
+			}
+			if slices.ContainsFunc(r.copies, func(c imageCopy) bool { return c.to == p }) {
+				if err := r.copy(p); err != nil {
+					return err
+				}
+				continue
+			}
+			if link == p {
 				continue
 			}
 			at, err := r.host.at(link)

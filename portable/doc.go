@@ -3,8 +3,9 @@
 // and detach what the other attached.
 //
 // Everything happens beneath a root directory and in two steps: a plan, which
-// writes nothing, and its application, which is complete or undone. Nothing here
-// talks to a service manager.
+// writes nothing, and its application, which is complete or undone. Host has the
+// steps; Local puts them together to a Service. What a service manager has to do
+// with it goes through Manager.
 package portable
 
 import "errors"
@@ -12,6 +13,8 @@ import "errors"
 var (
 	// ErrNotAttached: no unit is attached from this image, in this scope.
 	ErrNotAttached = errors.New("not attached")
+	// ErrAttached: units of the image are attached.
+	ErrAttached = errors.New("it is attached")
 	// ErrUnitExists: the host has a unit of that name.
 	ErrUnitExists = errors.New("the host has such a unit")
 	// ErrNoUnits: the images have no units that match.

@@ -18,6 +18,9 @@ func dropIn(m *Metadata, u Unit, relaxed bool) []byte {
 		}
 	}
 	b.WriteString(m.marker().String() + "\n")
+	for _, c := range m.copies {
+		b.WriteString(c.String() + "\n")
+	}
 	if unitType(u.Name) != "service" {
 		return []byte(b.String())
 	}
@@ -47,15 +50,18 @@ func dropIn(m *Metadata, u Unit, relaxed bool) []byte {
 	return []byte(b.String())
 }
 
+// isTree tells whether the files of an image are files of the host.
+func isTree(t image.Type) bool { return t == image.Directory || t == image.Subvolume }
+
 func rootSetting(t image.Type) string {
-	if t == image.Directory {
+	if isTree(t) {
 		return "RootDirectory"
 	}
 	return "RootImage"
 }
 
 func extensionSetting(e Extension, relaxed bool) (key, value string) {
-	if e.Image.Type == image.Directory {
+	if isTree(e.Image.Type) {
 		return "ExtensionDirectories", word(e.Image.Path)
 	}
 	// A colon begins the options of an image.

@@ -55,7 +55,8 @@ func extensionRelease(img *image.Image, relaxed bool) (Release, []byte, error) {
 }
 
 // releaseName finds the file whose name is that of the image, with or without
-// the version. Relaxed, any single file will do.
+// the version, or which says that its name does not matter. Relaxed, any single
+// file will do.
 func releaseName(img *image.Image, dir string, relaxed bool) (string, error) {
 	exact := image.Name(img.Path)
 	entries, err := fs.ReadDir(img, dir)
@@ -72,8 +73,17 @@ func releaseName(img *image.Image, dir string, relaxed bool) (string, error) {
 		case !ok:
 		case name == exact:
 			return path.Join(dir, e.Name()), nil
-		case e.Type().IsRegular() && (relaxed || name == image.Unversioned(exact)):
-			found = append(found, path.Join(dir, e.Name()))
+		case e.Type().IsRegular():
+			p := path.Join(dir, e.Name())
+			fits := relaxed || name == image.Unversioned(exact)
+			if !fits {
+				if fits, err = anyName(img, p); err != nil {
+					return "", err
+				}
+			}
+			if fits {
+				found = append(found, p)
+			}
 		}
 	}
 	switch len(found) {
@@ -83,6 +93,19 @@ func releaseName(img *image.Image, dir string, relaxed bool) (string, error) {
 		return found[0], nil
 	}
 	return "", fmt.Errorf("%d files could be meant", len(found))
+}
+
+// anyName tells whether a file says of itself that its name need not be that of
+// the image.
+//
+// Source: systemd, os-release(5): user.extension-release.strict.
+func anyName(img *image.Image, name string) (bool, error) {
+	value, ok, err := img.Attribute(name, "user.extension-release.strict")
+	if err != nil || !ok {
+		return false, err
+	}
+	word := strings.ToLower(strings.TrimRight(string(value), "\x00"))
+	return slices.Contains([]string{"0", "no", "n", "false", "f", "off"}, word), nil
 }
 
 // matches tells why an extension is not for an image.

@@ -1,6 +1,7 @@
 package portable
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -21,9 +22,17 @@ type files struct {
 	chown   func(name string, uid, gid int) error
 	remove  func(name string) error
 	sync    func(folder string) error
+
+	// copyImage copies a file or a tree to a new one, onto the disk.
+	copyImage func(ctx context.Context, from, to string) error
+	removeAll func(name string) error // also if there is nothing
 }
 
-func filesBelow(root *os.Root) files {
+// flush is how what is written comes to the disk: a file or directory, and all
+// below a directory.
+type flush struct{ one, all func(*os.File) error }
+
+func filesBelow(root *dirs, f flush) files {
 	return files{
 		mkdir: func(name string, mode fs.FileMode) error {
 			if err := root.Mkdir(name, mode); err != nil {
@@ -31,17 +40,20 @@ func filesBelow(root *os.Root) files {
 			}
 			return root.Chmod(name, mode) // whatever the umask
 		},
-		create:  func(name string, data []byte, mode fs.FileMode) error { return create(root, name, data, mode) },
+		create:  func(name string, data []byte, mode fs.FileMode) error { return create(root, f, name, data, mode) },
 		symlink: root.Symlink,
 		rename:  root.Rename,
 		link:    root.Link,
 		chown:   root.Lchown,
 		remove:  root.Remove,
-		sync:    func(folder string) error { return syncFolder(root, folder) },
+		sync:    func(folder string) error { return syncFolder(root, f, folder) },
+
+		copyImage: func(ctx context.Context, from, to string) error { return copyImage(ctx, root, f, from, to) },
+		removeAll: root.RemoveAll,
 	}
 }
 
-func create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
+func create(root *dirs, to flush, name string, data []byte, mode fs.FileMode) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -51,17 +63,17 @@ func create(root *os.Root, name string, data []byte, mode fs.FileMode) error {
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = f.Sync()
+		err = to.one(f)
 	}
 	return errors.Join(err, f.Close())
 }
 
-func syncFolder(root *os.Root, folder string) error {
+func syncFolder(root *dirs, to flush, folder string) error {
 	f, err := root.Open(folder)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(to.one(f), f.Close())
 }
 
 // temporary is the name under which something is made before it takes its place.
@@ -69,3 +81,7 @@ func syncFolder(root *os.Root, folder string) error {
 func temporary(name string) string {
 	return path.Join(path.Dir(name), ".#"+path.Base(name)+".lockport")
 }
+
+// discarded is where an image goes that is taken away, until it is certain that
+// it need not come back.
+func discarded(name string) string { return temporary(name) + "-old" }

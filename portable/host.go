@@ -38,14 +38,17 @@ func (s Scope) images() string { return s.top() + "/portables" }
 // Host is the tree of files that services are attached to. Its methods are not
 // safe for concurrent use; other processes are kept out while one changes it.
 type Host struct {
-	dir   string
-	tree  *image.Tree
-	root  *os.Root
-	files files
+	dir    string
+	tree   *image.Tree
+	root   *dirs
+	places map[string]string // where directories are, as far as it is known
+	files  files
+	images []image.Option
 }
 
-// OpenHost opens the tree below a directory. The caller closes it.
-func OpenHost(dir string) (*Host, error) {
+// OpenHost opens the tree below a directory; images in it are opened with the
+// options. The caller closes it.
+func OpenHost(dir string, images ...image.Option) (*Host, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -54,7 +57,8 @@ func OpenHost(dir string) (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return &Host{dir, tree, root, filesBelow(root)}, nil
+	below := &dirs{top: root}
+	return &Host{dir: dir, tree: tree, root: below, files: filesBelow(below, flush{(*os.File).Sync, syncTree}), images: images}, nil
 }
 
 // Close closes the tree.
@@ -63,12 +67,23 @@ func (h *Host) Close() error { return errors.Join(h.tree.Close(), h.root.Close()
 // at is where a path of the host is below its root: the links in its directory
 // are followed, one at its end is not.
 func (h *Host) at(p string) (string, error) {
-	dir, err := h.tree.ResolveMissing(path.Dir(p))
-	if err != nil {
-		return "", err
+	dir := path.Dir(p)
+	at, ok := h.places[dir]
+	if !ok {
+		var err error
+		if at, err = h.tree.ResolveMissing(dir); err != nil {
+			return "", err
+		}
+		if h.places == nil {
+			h.places = map[string]string{}
+		}
+		h.places[dir] = at
 	}
-	return path.Join(dir, path.Base(p)), nil
+	return path.Join(at, path.Base(p)), nil
 }
+
+// lookAgain forgets where directories are: time has passed.
+func (h *Host) lookAgain() { h.places = nil }
 
 // lstat describes a path of the host; nil if there is nothing.
 func (h *Host) lstat(p string) (fs.FileInfo, error) {
@@ -86,7 +101,7 @@ func (h *Host) lstat(p string) (fs.FileInfo, error) {
 // readDir returns the entries of a directory of the host, none if it is missing.
 func (h *Host) readDir(p string) ([]fs.DirEntry, error) {
 	entries, err := fs.ReadDir(h.tree, p[1:])
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory) {
 		return nil, nil
 	}
 	if err != nil {

@@ -26,12 +26,14 @@ const maxJournal = 512 << 20
 type journal struct {
 	Version int    `json:"version"`
 	Steps   []step `json:"steps"`
+	Done    bool   `json:"done,omitempty"` // only discarded images are left to be removed
 }
 
 type step struct {
 	At     string `json:"at"` // below the root
 	Before *state `json:"before"`
 	After  *state `json:"after"`
+	Image  bool   `json:"image,omitempty"`
 }
 
 const journalVersion = 1
@@ -55,8 +57,19 @@ func (h *Host) folderFor(s Scope) string {
 	return "."
 }
 
+// writeJournal begins a transaction.
 func (h *Host) writeJournal(folder string, steps []step) error {
-	data, err := json.Marshal(journal{journalVersion, steps})
+	placed, err := h.replaceJournal(folder, steps, false)
+	if err != nil && placed {
+		err = errors.Join(err, h.sweep(path.Join(folder, journalName)))
+	}
+	return err
+}
+
+// replaceJournal writes the journal, over one that may be there. If it is placed,
+// it counts, although with an error it is not certain to be on the disk.
+func (h *Host) replaceJournal(folder string, steps []step, done bool) (placed bool, err error) {
+	data, err := json.Marshal(journal{journalVersion, steps, done})
 	if err == nil && len(data) > maxJournal {
 		err = errors.New("too many changes at once")
 	}
@@ -66,14 +79,15 @@ func (h *Host) writeJournal(folder string, steps []step) error {
 	}
 	if err == nil {
 		err = h.files.rename(temporary(name), name)
+		placed = err == nil
 	}
 	if err == nil {
 		err = h.files.sync(folder)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("writing the journal: %w", err), h.sweep(temporary(name)), h.sweep(name))
+		return placed, errors.Join(fmt.Errorf("writing the journal: %w", err), h.sweep(temporary(name)))
 	}
-	return nil
+	return true, nil
 }
 
 // removeJournal ends a transaction.
@@ -94,7 +108,7 @@ func (h *Host) sweep(at string) error {
 }
 
 // readJournal returns nil if there is none.
-func (h *Host) readJournal(folder string) ([]step, error) {
+func (h *Host) readJournal(folder string) (*journal, error) {
 	f, err := h.root.OpenFile(path.Join(folder, journalName), os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -115,7 +129,7 @@ func (h *Host) readJournal(folder string) ([]step, error) {
 			return nil, errors.New("the journal is damaged")
 		}
 	}
-	return j.Steps, nil
+	return &j, nil
 }
 
 // lock keeps other processes out until unlock is called.
@@ -176,15 +190,20 @@ func (h *Host) recover(keep bool) (undone, kept []string, err error) {
 		if err := h.sweep(temporary(path.Join(folder, journalName))); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 			return undone, kept, err
 		}
-		steps, err := h.readJournal(folder)
+		j, err := h.readJournal(folder)
 		if err != nil {
 			return undone, kept, fmt.Errorf("%w: %w", ErrUnfinished, err)
 		}
-		if steps == nil {
+		if j == nil {
 			continue
 		}
-		u, k, err := h.undo(steps, keep)
-		undone, kept = append(undone, u...), append(kept, k...)
+		if j.Done {
+			err = h.discard(j.Steps)
+		} else {
+			var u, k []string
+			u, k, err = h.undo(j.Steps, keep)
+			undone, kept = append(undone, u...), append(kept, k...)
+		}
 		if err == nil {
 			err = h.removeJournal(folder)
 		}
@@ -198,14 +217,14 @@ func (h *Host) recover(keep bool) (undone, kept []string, err error) {
 // undo puts back the state before the steps, whichever of them were taken.
 func (h *Host) undo(steps []step, keep bool) (undone, kept []string, err error) {
 	for _, s := range steps {
-		if err := h.sweep(temporary(s.At)); err != nil {
+		if err := h.sweepStep(s); err != nil {
 			return nil, nil, err
 		}
-		now, err := stateAt(h.root, s.At)
+		now, err := h.look(s)
 		if err != nil {
 			return nil, nil, err
 		}
-		if !now.same(s.Before) && !now.same(s.After) {
+		if !now.same(s.Before) && !now.same(s.After) && !(s.Image && now.Kind == kindNone) {
 			kept = append(kept, "/"+s.At)
 		}
 	}
@@ -214,20 +233,45 @@ func (h *Host) undo(steps []step, keep bool) (undone, kept []string, err error) 
 	}
 	folders := map[string]bool{}
 	for _, s := range slices.Backward(steps) {
-		now, err := stateAt(h.root, s.At)
+		done, err := h.undoStep(s)
 		if err != nil {
-			return undone, kept, err
-		}
-		if now.same(s.Before) || !now.same(s.After) {
-			continue
-		}
-		if err := h.restore(s.At, now, s.Before); err != nil {
 			return undone, kept, fmt.Errorf("putting back /%s: %w", s.At, err)
+		}
+		if !done {
+			continue
 		}
 		undone = append(undone, "/"+s.At)
 		folders[path.Dir(s.At)] = true
 	}
 	return undone, kept, h.syncAll(folders)
+}
+
+// look returns the state of what a step is about.
+func (h *Host) look(s step) (*state, error) {
+	if s.Image {
+		return imageAt(h.root, s.At)
+	}
+	return stateAt(h.root, s.At)
+}
+
+// sweepStep removes what a step was making.
+func (h *Host) sweepStep(s step) error {
+	if s.Image {
+		return h.files.removeAll(temporary(s.At))
+	}
+	return h.sweep(temporary(s.At))
+}
+
+// undoStep undoes one step, and tells whether there was anything to undo.
+func (h *Host) undoStep(s step) (bool, error) {
+	if s.Image {
+		return h.undoImage(s)
+	}
+	now, err := stateAt(h.root, s.At)
+	if err != nil || now.same(s.Before) || !now.same(s.After) {
+		return false, err
+	}
+	return true, h.restore(s.At, now, s.Before)
 }
 
 // syncAll brings directories to the disk, as far as they still exist.

@@ -93,3 +93,12 @@ func allowPrefixes(prefixes []string, releases ...Release) error {
 	}
 	return nil
 }
+
+// Matching returns the units whose names begin with one of the prefixes, all of
+// them if there are none or AllUnits is the only one.
+func Matching(units, prefixes []string) []string {
+	if len(prefixes) == 1 && prefixes[0] == AllUnits {
+		prefixes = nil
+	}
+	return slices.DeleteFunc(slices.Clone(units), func(u string) bool { return !matchUnit(u, prefixes) })
+}

@@ -1,6 +1,9 @@
 package portable
 
-import "io/fs"
+import (
+	"io/fs"
+	"path"
+)
 
 // ChangeType is what is done to a path.
 type ChangeType string
@@ -24,6 +27,7 @@ type Change struct {
 	replace bool        // what is there may be replaced
 	before  *state      // what is there, once it is known
 	mode    fs.FileMode // of a directory that is made again
+	image   bool        // it makes, replaces or removes a whole image, which is not held in memory
 }
 
 // Plan is a list of changes that belong together. It was made for the host as it
@@ -35,8 +39,19 @@ type Plan struct {
 	Removed []Change
 	// Kept are directories that stay, as they hold files of others.
 	Kept []string
-	// Marker names the images.
-	Marker Marker
+	// Markers name the images: those attached, or those detached.
+	Markers []Marker
+	// Units are those that are attached or detached, sorted.
+	Units []string
 	// Prefixes that chose the units of an attachment.
 	Prefixes []string
+}
+
+// gone returns the units that nothing is left of.
+func (p *Plan) gone() []string {
+	var list []string
+	for _, file := range UnitFiles(p.Changes, Unlink) {
+		list = append(list, path.Base(file))
+	}
+	return list
 }

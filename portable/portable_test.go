@@ -2,6 +2,7 @@ package portable
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ func tree(t *testing.T, list map[string]string) string {
 	return dir
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +75,36 @@ func openHost(t *testing.T, dir string) *Host {
 	h, err := OpenHost(dir)
 	must(t, err)
 	t.Cleanup(func() { must(t, h.Close()) })
+	// The disk would take most of the time; TestDurable looks at what is asked of it.
+	h.files = filesBelow(h.root, flush{noFlush, noFlush})
 	return h
+}
+
+func noFlush(*os.File) error { return nil }
+
+// What an attachment writes is brought to the disk, each file before its folder.
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	h := openHost(t, services(t))
+	var flushed []string
+	note := func(f *os.File) error {
+		flushed = append(flushed, filepath.Base(f.Name()))
+		return nil
+	}
+	h.files = filesBelow(h.root, flush{note, note})
+	applied(mixed)(t, h)
+	last := map[string]int{}
+	for i, name := range flushed {
+		last[name] = i + 1
+	}
+	for _, pair := range [][2]string{
+		{".#web.service.lockport", "system.attached"}, {".#20-portable.conf.lockport", "web.service.d"}, {".#web_1.lockport", "portables"},
+		{".#.#lockport-portable.journal.lockport", "etc"},
+	} {
+		if file, folder := last[pair[0]], last[pair[1]]; file == 0 || folder < file {
+			t.Errorf("%q: %d, %q: %d in %q", pair[0], file, pair[1], folder, flushed)
+		}
+	}
 }
 
 // services is a host with two versions of an image outside the search path.
@@ -86,6 +116,8 @@ func services(t *testing.T) string {
 		"srv/web_1/usr/lib/os-release":                          "ID=x\nVERSION_ID=1\n",
 		"srv/web_1/usr/lib/systemd/system/web.service":          "# 1\n",
 		"srv/web_1/usr/lib/systemd/system/web-old@.timer":       "# 1\n",
+		"srv/db_1/usr/lib/os-release":                           "ID=x\n",
+		"srv/db_1/usr/lib/systemd/system/db.service":            "# db\n",
 		"srv/web_2/usr/lib/os-release":                          "ID=x\nVERSION_ID=2\n",
 		"srv/web_2/usr/lib/systemd/system/web.service":          "# 2\n",
 		"srv/web_2/usr/lib/systemd/system/web-new.socket":       "# 2\n",
@@ -96,13 +128,14 @@ func ctx() context.Context { return context.Background() }
 
 // An operation is planned for, and applied to, a tree that prepare has made.
 type operation struct {
-	name    string
-	prepare func(*testing.T, *Host)
-	plan    func(*Host) (*Plan, error)
+	name     string
+	prepare  func(*testing.T, *Host)
+	plan     func(*Host) (*Plan, error)
+	discards bool // an image
 }
 
 func attachPlan(version string, o AttachOptions) func(*Host) (*Plan, error) {
-	return func(h *Host) (*Plan, error) { return h.PlanAttach(ctx(), Ref{Image: "/srv/web_" + version}, o) }
+	return func(h *Host) (*Plan, error) { return h.PlanAttach(ctx(), []Ref{{Image: "/srv/web_" + version}}, o) }
 }
 
 func applied(plan func(*Host) (*Plan, error)) func(*testing.T, *Host) {
@@ -116,15 +149,37 @@ func applied(plan func(*Host) (*Plan, error)) func(*testing.T, *Host) {
 
 var (
 	first      = attachPlan("1", AttachOptions{Scope: Persistent})
+	mixed      = attachPlan("1", AttachOptions{Scope: Persistent, Copy: CopyMixed})
+	nothing    = func(*testing.T, *Host) {}
 	operations = []operation{
-		{"attach", func(*testing.T, *Host) {}, first},
-		{"attach copies", func(*testing.T, *Host) {}, attachPlan("1", AttachOptions{Copy: CopyAll, Scope: Runtime})},
-		{"attach by force", applied(first), attachPlan("2", AttachOptions{Copy: CopySymlink, Scope: Persistent, Force: true})},
-		{"detach", applied(first), func(h *Host) (*Plan, error) {
-			return h.PlanDetach(ctx(), Ref{Image: "/srv/web_1"}, DetachOptions{Persistent})
+		{name: "attach", prepare: nothing, plan: first},
+		{name: "attach copies", prepare: nothing, plan: attachPlan("1", AttachOptions{Copy: CopyAll, Scope: Runtime})},
+		{name: "attach by force", prepare: applied(first), plan: attachPlan("2", AttachOptions{Copy: CopySymlink, Scope: Persistent, Force: true})},
+		{name: "detach", prepare: applied(first), plan: func(h *Host) (*Plan, error) {
+			return h.PlanDetach(ctx(), []Ref{{Image: "/srv/web_1"}}, DetachOptions{Scope: Persistent})
 		}},
-		{"reattach", applied(first), func(h *Host) (*Plan, error) {
-			return h.PlanReattach(ctx(), Ref{Image: "/srv/web_2"}, AttachOptions{Scope: Persistent})
+		{name: "reattach", prepare: applied(first), plan: func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_2"}}, AttachOptions{Scope: Persistent})
+		}},
+		{name: "attach two mixed", prepare: nothing, plan: func(h *Host) (*Plan, error) {
+			return h.PlanAttach(ctx(), []Ref{{Image: "/srv/web_1"}, {Image: "/srv/db_1"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
+		}},
+		{name: "detach mixed", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanDetach(ctx(), []Ref{{Image: "/srv/web_1"}}, DetachOptions{Scope: Persistent})
+		}},
+		{name: "reattach mixed, the same", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			must := os.WriteFile(filepath.Join(h.dir, "srv/web_1/new"), nil, 0o644)
+			p, err := h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
+			return p, errors.Join(must, err)
+		}},
+		{name: "reattach mixed, the same, no more", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent})
+		}},
+		{name: "reattach mixed, what was linked", prepare: applied(first), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
+		}},
+		{name: "reattach mixed, another", prepare: applied(mixed), discards: true, plan: func(h *Host) (*Plan, error) {
+			return h.PlanReattach(ctx(), []Ref{{Image: "/srv/web_2"}}, AttachOptions{Scope: Persistent, Copy: CopyMixed})
 		}},
 	}
 )
@@ -180,6 +235,41 @@ func TestDetachLeavesOthers(t *testing.T) {
 		if have := look(t, dir)["etc/portables/web_1"]; have != want {
 			t.Errorf("%q instead of %q", have, want)
 		}
+	}
+}
+
+// The original links images of the search path, too: that link goes. One that is
+// how the image was found stays.
+func TestDetachFromTheSearchPath(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	must(t, os.MkdirAll(filepath.Join(dir, "var/lib/portables"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "etc/portables"), 0o755))
+	must(t, os.Rename(filepath.Join(dir, "srv/web_1"), filepath.Join(dir, "var/lib/portables/web_1")))
+	before := look(t, dir)
+	h := openHost(t, dir)
+	applied(func(h *Host) (*Plan, error) {
+		return h.PlanAttach(ctx(), []Ref{{Image: "web_1"}}, AttachOptions{Scope: Persistent})
+	})(t, h)
+	must(t, os.Symlink("/var/lib/portables/web_1", filepath.Join(dir, "etc/portables/web_1")))
+	detach := applied(func(h *Host) (*Plan, error) {
+		return h.PlanDetach(ctx(), []Ref{{Image: "/var/lib/portables/web_1"}}, DetachOptions{Scope: Persistent})
+	})
+	detach(t, h)
+	after := look(t, dir)
+	delete(after, "etc/systemd")
+	same(t, before, after)
+
+	const link = "etc/portables/web_2"
+	must(t, os.Symlink("/srv/web_2", filepath.Join(dir, link)))
+	applied(func(h *Host) (*Plan, error) {
+		return h.PlanAttach(ctx(), []Ref{{Image: "web_2"}}, AttachOptions{Scope: Persistent})
+	})(t, h)
+	applied(func(h *Host) (*Plan, error) {
+		return h.PlanDetach(ctx(), []Ref{{Image: "web_2"}}, DetachOptions{Scope: Persistent})
+	})(t, h)
+	if _, ok := look(t, dir)[link]; !ok {
+		t.Error("the link by which the image was found is gone")
 	}
 }
 

@@ -9,15 +9,16 @@ import (
 // PlanReattach says what it changes to attach images in the place of what is
 // attached of them, of whatever version. At no moment is a unit missing that is
 // in both.
-func (h *Host) PlanReattach(ctx context.Context, ref Ref, o AttachOptions) (*Plan, error) {
-	m, err := h.Inspect(ctx, ref)
+func (h *Host) PlanReattach(ctx context.Context, refs []Ref, o AttachOptions) (*Plan, error) {
+	list, err := h.inspectAll(ctx, refs)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.checkAttach(); err != nil {
-		return nil, err
+	var are []func(Marker) bool
+	for _, m := range list {
+		are = append(are, m.marker().sameButVersion)
 	}
-	old, err := h.planRemoval(ctx, ref, o.Scope, m.marker().sameButVersion)
+	old, err := h.planRemoval(ctx, refs, o.Scope, are)
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +28,7 @@ func (h *Host) PlanReattach(ctx context.Context, ref Ref, o AttachOptions) (*Pla
 			now.note(c)
 		}
 	}
-	plan, err := h.planUnits(ctx, m, ref, o, now)
+	plan, err := h.planUnits(ctx, list, refs, o, now)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +47,7 @@ func merge(plan, old *Plan) {
 	for i, c := range plan.Changes {
 		if was, ok := removed[c.Path]; ok {
 			plan.Changes[i].replace, plan.Changes[i].before = true, was.before
+			plan.Changes[i].image = c.image || was.image
 		}
 		for p := c.Path; p != "/"; p = path.Dir(p) {
 			needed[p] = true

@@ -18,6 +18,7 @@ type state struct {
 	GID     int         `json:"gid,omitempty"`
 	Target  string      `json:"target,omitempty"`
 	Content []byte      `json:"content,omitempty"`
+	Inode   uint64      `json:"inode,omitempty"` // of an image
 }
 
 const (
@@ -25,21 +26,27 @@ const (
 	kindFile      = "file"
 	kindSymlink   = "symlink"
 	kindDirectory = "directory"
+	kindImage     = "image" // a file or directory that is moved as a whole
 )
 
 // same compares what a path is and holds, not whose it is.
 func (s *state) same(other *state) bool {
-	return s.Kind == other.Kind && s.Target == other.Target && bytes.Equal(s.Content, other.Content)
+	return s.Kind == other.Kind && s.Target == other.Target && s.Inode == other.Inode && bytes.Equal(s.Content, other.Content)
 }
 
 // after is the state that a change leads to.
 func (c Change) after() *state {
 	switch c.Type {
+	case Copy:
+		if c.image {
+			return &state{Kind: kindImage} // its inode is known once it is copied
+		}
+		return &state{Kind: kindFile, Mode: 0o644, Content: c.Content}
 	case Mkdir:
 		return &state{Kind: kindDirectory, Mode: 0o755}
 	case Symlink:
 		return &state{Kind: kindSymlink, Target: c.Source}
-	case Copy, Write:
+	case Write:
 		return &state{Kind: kindFile, Mode: 0o644, Content: c.Content}
 	}
 	return &state{Kind: kindNone}
@@ -49,7 +56,7 @@ func (c Change) after() *state {
 const maxReplaced = 16 << 20
 
 // stateAt looks at a path below the root.
-func stateAt(root *os.Root, at string) (*state, error) {
+func stateAt(root *dirs, at string) (*state, error) {
 	info, err := root.Lstat(at)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory) {
 		return &state{Kind: kindNone}, nil
@@ -76,7 +83,7 @@ func stateAt(root *os.Root, at string) (*state, error) {
 	return s, err
 }
 
-func content(root *os.Root, at string) ([]byte, error) {
+func content(root *dirs, at string) ([]byte, error) {
 	f, err := root.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err

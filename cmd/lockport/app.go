@@ -25,6 +25,7 @@ type app struct {
 	err      io.Writer // everything else
 	now      func() time.Time
 	limits   luks2.Limits // of attach
+	host     host         // of portable services
 }
 
 func newApp(name string) *app {

@@ -96,10 +96,13 @@ func valueError(err error) error {
 
 // abbreviate lets long options be cut short as far as they stay unmistakable,
 // which getopt_long allows and the originals therefore do.
-func abbreviate(f *pflag.FlagSet) {
+func abbreviate(f *pflag.FlagSet) { f.SetNormalizeFunc(abbreviation(f)) }
+
+// abbreviation completes what is unmistakable among the options that a set has now.
+func abbreviation(f *pflag.FlagSet) func(*pflag.FlagSet, string) pflag.NormalizedName {
 	var names []string
 	f.VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
-	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	return func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		var meant []string
 		for _, n := range names {
 			if n == name {
@@ -113,5 +116,5 @@ func abbreviate(f *pflag.FlagSet) {
 			name = meant[0]
 		}
 		return pflag.NormalizedName(name)
-	})
+	}
 }

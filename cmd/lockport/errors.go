@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 )
@@ -33,15 +34,21 @@ var (
 	errCosts = errors.New("unusable costs")
 	// errSigningKey marks a key of a kind that signs no PCR policies.
 	errSigningKey = errors.New("no key for PCR policies")
-	// errNoRoot: portable services are only handled in a tree of files.
-	errNoRoot = errors.New("no tree is named")
-	// errNeedsManager marks an option that only a service manager can meet.
-	errNeedsManager = errors.New("needs a service manager")
-	// errCopyMode marks a value of --copy that is none, or not yet.
+	// errElsewhere marks an option that is about another system than this one.
+	errElsewhere = errors.New("another system")
+	// errNeedsManager marks options that only a running system can meet.
+	errNeedsManager = errors.New("needs a running system")
+	// errCopyMode marks a value of --copy that is none.
 	errCopyMode = errors.New("no copy mode")
 	// errOutside marks an image that the tree does not have.
 	errOutside = errors.New("outside of the tree")
 )
+
+// exitStatus is an outcome that has an exit status of its own. All that there is
+// to say of it was printed.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // A deviceError is about a device, which the advice can name.
 type deviceError struct {

@@ -32,7 +32,7 @@ func usage(plain func(*cobra.Command) error) func(*cobra.Command) error {
 			return err
 		}
 		words := []string{
-			"\nFlags:\n", "\nOptions:\n",
+			"\nFlags:\n", "\nOptions:\n", "\nGlobal Flags:\n", "\nOptions of all verbs:\n",
 			"[command] --help", "COMMAND --help", "[command]", "COMMAND",
 			"for more information about a command", "for more about a command",
 			"--json MODE[=pretty]", "--json[=MODE]       ",

@@ -23,9 +23,9 @@ var advice = []struct {
 	cause error
 	text  string
 }{
-	{errNoRoot, "name a tree of files with --root=DIR"},
-	{errNeedsManager, "leave it out, and enable or start the units with systemctl in the running system"},
-	{errCopyMode, "take auto, copy or symlink"},
+	{errElsewhere, "run lockport on that system itself, through ssh or machinectl shell for example"},
+	{errNeedsManager, "leave --now, --enable and --clean out, or leave --root out if the running system is meant"},
+	{errCopyMode, "take auto, copy, symlink or mixed"},
 	{errOutside, "move the image into the tree, or give its path from the top of the tree, beginning with /"},
 	{errNotBuilt, "use a passphrase, recovery key or key file, or systemd's own tool for this volume"},
 	{tpm2.ErrUnproven, "look with 'lockport explain DEVICE' what it is bound to; if that is your own doing, add --adopt"},
@@ -60,9 +60,17 @@ var advice = []struct {
 	{volume.ErrLastSlot, "enrol another keyslot first, 'lockport enroll --recovery-key DEVICE' for example"},
 	{volume.ErrHomed, "use homectl for this volume"},
 	{portable.ErrUnfinished, "look at the file, then undo the rest with 'lockport portable repair --force'"},
+	{portable.ErrAttached, "'lockport portable detach' detaches it"},
+	{image.ErrVendor, "they belong to packages of the system; its package manager removes them"},
+	{image.ErrBusy, "another program works on it; try again when that has ended"},
+	{image.ErrMounted, "unmount what is there first; 'findmnt' lists it"},
+	{image.ErrNoLimit, "make it with 'btrfs subvolume create', on a btrfs file system"},
+	{portable.ErrUnitActive, "stop it first, which detach --now does, or go on while it runs with --force"},
+	{portable.ErrNoManager, "work on a tree of files with --root=DIR; where no systemd runs, --force --no-reload does without"},
 	{portable.ErrNotAttached, "'lockport portable list' shows what is attached"},
 	{portable.ErrUnitExists, "detach or remove that unit first, take other units with PREFIX, or replace it with --force"},
 	{portable.ErrNoProfile, "choose one of these with --profile"},
+	{portable.ErrArchitecture, "give it as in systemd's ConditionArchitecture=: x86-64, arm64 and so on"},
 	{portable.ErrNoUnits, "'lockport portable inspect IMAGE -' lists all units of the image; name their PREFIX behind IMAGE"},
 	{portable.ErrPrefix, "name one that it allows behind IMAGE"},
 	{portable.ErrBadPrefix, "name the PREFIX of the units behind IMAGE"},
@@ -70,6 +78,10 @@ var advice = []struct {
 	{portable.ErrRelease, "whoever builds the image has to mend this file"},
 	{image.ErrNotFound, "'lockport portable list' shows the images that are found by name; a path begins with / or ./"},
 	{image.ErrUnsupported, "unpack it to a directory of the tree and attach that"},
+	{image.ErrEncrypted, "a service has nobody to ask for a key: attach an image that is not encrypted"},
+	{image.ErrNoVerity, "an image needs a hash tree and its root hash for that: a partition of its own, or NAME.verity and NAME.roothash beside it"},
+	{image.ErrPolicy, "take an image that is protected as the policy wants it, or another policy"},
+	{image.ErrNotImage, "an image is a directory, a block device, or a file NAME.raw with a file system or partitions"},
 	{luks2.ErrAmbiguous, "look with 'blkid -p DEVICE' what it is; if the LUKS2 volume is what counts, 'lockport header repair --force DEVICE'"},
 	{luks2.ErrChanged, "nothing was written; run the command again"},
 	{luks2.ErrLimit, "if you trust this header, allow more memory with --kdf-memory-max"},
@@ -96,6 +108,10 @@ func hint(err error, now time.Time) string {
 	var locked *tpm2.LockedOut
 	if errors.As(err, &locked) {
 		return lockedHint(locked, now)
+	}
+	var job *portable.JobError
+	if errors.As(err, &job) {
+		return "'systemctl status " + job.Unit + "' tells more"
 	}
 	var m *misuse
 	if errors.As(err, &m) {

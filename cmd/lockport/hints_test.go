@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/lockport/lockport/image"
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/tpm2"
 )
@@ -21,6 +23,10 @@ var needsKernel = []error{errBusy, errMapped}
 
 // needsTPM lists what only a TPM in trouble says; the tests of tpm2 have such.
 var needsTPM = []error{tpm2.ErrBank, tpm2.ErrFull, tpm2.ErrBusy, tpm2.ErrOwnerAuth, tpm2.ErrChanging}
+
+// needsMounts lists what it takes mounts, or two commands at the same moment, for;
+// the tests of image have it.
+var needsMounts = []error{image.ErrMounted, image.ErrBusy}
 
 // TestHintsAreTried wants every advice in a script.
 func TestHintsAreTried(t *testing.T) {
@@ -42,7 +48,7 @@ func TestHintsAreTried(t *testing.T) {
 	for _, a := range advice {
 		pattern := "hint: " + strings.ReplaceAll(regexp.QuoteMeta(a.text), "DEVICE", `\S+`) + `[$'\n]`
 		tried := regexp.MustCompile(pattern).MatchString(text)
-		for _, k := range append(needsTPM, needsKernel...) {
+		for _, k := range slices.Concat(needsTPM, needsKernel, needsMounts) {
 			tried = tried || a.cause == k
 		}
 		if !tried {

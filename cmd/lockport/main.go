@@ -1,5 +1,6 @@
-// Command lockport unlocks LUKS2 volumes and manages their keyslots. Called as
-// systemd-cryptenroll or systemd-cryptsetup it takes the options of those.
+// Command lockport unlocks LUKS2 volumes and manages their keyslots, and attaches
+// portable services. Called as systemd-cryptenroll, systemd-cryptsetup or
+// portablectl it takes the options of those.
 package main
 
 import (
@@ -23,8 +24,10 @@ var version = "unknown"
 func main() { os.Exit(run()) }
 
 // run is main with its exit code: 0 for success, 1 for everything else, as the
-// originals have it.
-func run() int {
+// originals have it, but for commands of our own that have others.
+func run() int { return newApp(filepath.Base(os.Args[0])).run(os.Args[1:]) }
+
+func (a *app) run(args []string) int {
 	if err := secret.Harden(); err != nil {
 		fmt.Fprintln(os.Stderr, "lockport: forbidding core dumps:", err)
 	}
@@ -38,12 +41,15 @@ func run() int {
 	// others: a recovery key that nobody received is withdrawn.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ)
 
-	a := newApp(filepath.Base(os.Args[0]))
 	cmd := a.command()
-	cmd.SetArgs(os.Args[1:])
+	cmd.SetArgs(args)
 	cmd.SetOut(os.Stdout)
 	cmd.SetErr(os.Stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
+		var status exitStatus
+		if errors.As(err, &status) {
+			return int(status)
+		}
 		// A reader that has had enough, such as head, need not be told so.
 		if !errors.Is(err, syscall.EPIPE) || errors.Is(err, errKeyLost) {
 			a.fail(err)
@@ -66,6 +72,9 @@ func (a *app) command() *cobra.Command {
 	case "systemd-cryptsetup":
 		a.original = true
 		cmd = a.cryptsetupCommand()
+	case "portablectl":
+		a.original = true
+		cmd = a.portablectlCommand()
 	default:
 		cmd = a.rootCommand()
 	}
@@ -80,7 +89,7 @@ func (a *app) command() *cobra.Command {
 	cmd.SetUsageFunc(usage(cmd.UsageFunc()))
 	cmd.SetHelpCommand(helpCommand())
 	tidy(cmd)
-	if a.original {
+	if a.original && cmd.GlobalNormalizationFunc() == nil {
 		abbreviate(cmd.Flags())
 	}
 	return cmd
@@ -92,10 +101,11 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Unlock LUKS2 volumes and manage their keyslots",
 		Long: `lockport unlocks LUKS2 volumes and manages their keyslots, compatible with
 cryptsetup and with systemd-cryptenroll and systemd-cryptsetup in both
-directions. Called under one of those two names it takes exactly their options.
+directions. It also attaches portable services, compatible with portablectl.
+Called under one of those last three names it takes exactly their options.
 
 Data goes to standard output, everything else to standard error. The exit status
-is 0 on success and 1 otherwise.`,
+is 0 on success and 1 otherwise, unless the help of a command says more.`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

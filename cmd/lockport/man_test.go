@@ -141,6 +141,8 @@ var originalFlags = map[string]string{
 		tpm2-public-key-policyref tpm2-signature tpm2-pcrlock tpm2-with-pin tpm2-argon2id-memory tpm2-argon2id-iterations
 		tpm2-argon2id-parallelism tpm2-argon2id-iter-time`,
 	"systemd-cryptsetup": `help version`,
+	"portablectl": `help version no-pager no-legend no-ask-password host machine quiet profile copy runtime no-reload cat enable
+		now no-block extension force clean user system`,
 }
 
 func TestOriginalFlags(t *testing.T) {

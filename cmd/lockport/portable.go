@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,14 +15,27 @@ import (
 	"github.com/lockport/lockport/portable"
 )
 
-// portableOptions are what several of the commands take.
+// portableOptions are what the commands take, each some of them.
 type portableOptions struct {
-	root       string
-	extensions []string
-	force      bool
-	noReload   bool
-	json       bool
-	later      []*managerFlag
+	root         string
+	extensions   []string
+	policy       string
+	certificates []string
+	also         []string
+	profile      string
+	copy         string
+	runtime      bool
+	force        bool
+	noReload     bool
+	enable       bool
+	now          bool
+	noBlock      bool
+	clean        bool
+	cat          bool
+	noLegend     bool
+	dryRun       bool
+	json         bool
+	elsewhere    []*elsewhereFlag
 }
 
 func (a *app) portableCommand() *cobra.Command {
@@ -32,9 +44,11 @@ func (a *app) portableCommand() *cobra.Command {
 		Short: "Attach services from OS images to a system",
 		Long: `Attaches services from OS images to a system, compatible with portablectl and
 systemd-portabled in both directions: either can list and detach what the other
-attached. Options that this release does not know are those that need a running
-service manager: it works on a tree of files, such as a system that is being
-built or is mounted, which --root names. Images have to be directories.
+attached. Called as portablectl, it takes exactly that one's options. The work is
+done by this process, without systemd-portabled.
+
+With --root, it works on a tree of files instead, such as a system that is being
+built or is mounted, and asks no service manager for anything.
 
 IMAGE is the name of an image in /etc/portables, /run/portables,
 /var/lib/portables, /usr/local/lib/portables or /usr/lib/portables, or a path. An
@@ -43,86 +57,154 @@ be beneath --root.
 
 PREFIX is what the names of units begin with; without, it is the name of the
 image up to the first underscore. A change is complete or undone, and leaves a
-journal while it is under way, by which the next one undoes it after a crash.`,
+journal while it is under way, by which the next one undoes it after a crash.
+
+Without a command, it lists the images.`,
 		Args: noSuchCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.portableListCommand(), a.portableInspectCommand(), a.portableAttachCommand(), a.portableDetachCommand(),
-		a.portableReattachCommand(), a.isAttachedCommand(), a.portableRepairCommand())
+	o := &portableOptions{}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.portableList(cmd.Context(), o) }
+	a.bindList(cmd.Flags(), o)
+	cmd.AddCommand(a.portableVerbs(func() *portableOptions { return &portableOptions{} }, true)...)
+	cmd.AddCommand(a.portableLintCommand(), a.portableVerifyCommand(), a.portableRepairCommand())
 	return cmd
 }
 
-// bind adds the options that all of the commands have.
-func (o *portableOptions) bind(f *pflag.FlagSet) {
-	f.StringVar(&o.root, "root", "", "work on the tree in `DIR`; needed in this release")
-	o.later = bindManagerFlags(f)
-}
-
-func (o *portableOptions) bindExtension(f *pflag.FlagSet) {
-	f.StringArrayVar(&o.extensions, "extension", nil, "`IMAGE` on top of the other, the lowest first; may be given again")
-}
-
-func (o *portableOptions) bindJSON(f *pflag.FlagSet) {
-	f.BoolVar(&o.json, "json", false, "print JSON")
-}
-
-func (a *app) bindQuiet(f *pflag.FlagSet) {
-	f.BoolVarP(&a.quiet, "quiet", "q", false, "say nothing but errors")
-}
-
-// managerFlags are options of the original that ask a service manager for
-// something. With text, they take a value.
-var managerFlags = []struct{ name, short, value string }{
-	{"now", "", ""}, {"enable", "", ""}, {"no-block", "", ""}, {"clean", "", ""}, {"user", "", ""},
-	{"host", "H", "HOST"}, {"machine", "M", "NAME"},
-}
-
-type managerFlag struct {
-	name, value string
-	given       bool
-}
-
-func (f *managerFlag) Set(string) error { f.given = true; return nil }
-func (f *managerFlag) Type() string     { return f.value }
-func (f *managerFlag) String() string   { return "" }
-
-func bindManagerFlags(f *pflag.FlagSet) []*managerFlag {
-	var list []*managerFlag
-	for _, m := range managerFlags {
-		flag := &managerFlag{name: m.name, value: m.value}
-		list = append(list, flag)
-		v := f.VarPF(flag, m.name, m.short, "not part of this release")
-		v.Hidden = true
-		if m.value == "" {
-			v.NoOptDefVal = "true"
-		}
+// portablectlCommand is portablectl: it takes each option with each verb, before
+// it or behind.
+func (a *app) portablectlCommand() *cobra.Command {
+	o := &portableOptions{}
+	cmd := &cobra.Command{
+		Use:   a.name + " [OPTIONS] [VERB]",
+		Short: "Attach services from OS images to the system",
+		Long:  "Attaches services from OS images to the system, lists and detaches them. Without\na verb, it lists the images.",
+		Args:  noSuchCommand,
 	}
-	// What a terminal or a person would be asked for; here nothing is.
-	for _, name := range []string{"no-pager", "no-ask-password"} {
-		f.VarPF(&managerFlag{}, name, "", "accepted").Hidden = true
-		f.Lookup(name).NoOptDefVal = "true"
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.withHelpValues(cmd.Context(), o, func() error { return a.portableList(cmd.Context(), o) })
+	}
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	a.bindOriginal(cmd.PersistentFlags(), o)
+	cmd.AddCommand(a.portableVerbs(func() *portableOptions { return o }, false)...)
+	cmd.SetGlobalNormalizationFunc(abbreviation(cmd.PersistentFlags()))
+	return cmd
+}
+
+// portableVerbs are the verbs of the original. Bound, each has its options itself.
+func (a *app) portableVerbs(options func() *portableOptions, bound bool) []*cobra.Command {
+	var list []*cobra.Command
+	for _, v := range []struct {
+		command func(*portableOptions) *cobra.Command
+		bind    func(*pflag.FlagSet, *portableOptions)
+	}{
+		{a.portableListCommand, a.bindList}, {a.portableInspectCommand, a.bindInspect},
+		{a.portableAttachCommand, a.bindAttach}, {a.portableDetachCommand, a.bindDetach},
+		{a.portableReattachCommand, a.bindAttach}, {a.isAttachedCommand, a.bindIsAttached},
+		{a.portableReadOnlyCommand, a.bindKeep}, {a.portableRemoveCommand, a.bindKeep}, {a.portableSetLimitCommand, a.bindKeep},
+	} {
+		o := options()
+		cmd := v.command(o)
+		if bound {
+			v.bind(cmd.Flags(), o)
+		} else {
+			cmd.Example = ""
+		}
+		a.allowHelpValues(cmd, o)
+		list = append(list, cmd)
 	}
 	return list
 }
 
-// openHost opens the tree that the command is for. The caller closes it.
-func (o *portableOptions) openHost() (*portable.Host, error) {
-	for _, f := range o.later {
+// running tells whether the commands are for the running system.
+func (a *app) running(o *portableOptions) bool { return o.root == "" || filepath.Clean(o.root) == "/" }
+
+// service is what carries the commands out.
+func (a *app) service(o *portableOptions) (portable.Service, error) {
+	for _, f := range o.elsewhere {
 		if f.given {
-			return nil, marked{fmt.Errorf("--%s is %w", f.name, errNotBuilt), errNeedsManager}
+			return nil, marked{fmt.Errorf("--%s is %w", f.name, errNotBuilt), errElsewhere}
 		}
 	}
-	if o.root == "" {
-		return nil, marked{fmt.Errorf("portable services of the running system: %w", errNotBuilt), errNoRoot}
+	images, err := a.imageOptions(o)
+	if err != nil {
+		return nil, err
 	}
-	h, err := portable.OpenHost(o.root)
+	if !a.running(o) {
+		if o.now || o.enable || o.clean {
+			return nil, marked{errors.New("nothing runs in a tree of files that could be enabled, started or cleaned up"), errNeedsManager}
+		}
+		return &portable.Local{Root: o.root, Images: images}, nil
+	}
+	return &portable.Local{Root: a.host.root(), Images: images, Manager: a.host.serviceManager(), Record: a.host.recordEvent()}, nil
+}
+
+// imageOptions are those with which images are opened.
+func (a *app) imageOptions(o *portableOptions) ([]image.Option, error) {
+	list := []image.Option{image.WithMounter(a.mounter()), image.WithTrust(a.rooted(o).root, o.certificates...)}
+	if o.policy != "" {
+		p, err := image.ParsePolicy(o.policy)
+		if err != nil {
+			return nil, fmt.Errorf("--image-policy: %w", err)
+		}
+		list = append(list, image.WithPolicy(p))
+	}
+	return list, nil
+}
+
+// rooted are the options with the root that they mean.
+func (a *app) rooted(o *portableOptions) *portableOptions {
+	with := *o
+	if a.running(o) {
+		with.root = a.host.root()
+	}
+	return &with
+}
+
+// openHost opens the tree that a command is for that needs no service. The caller
+// closes it.
+func (a *app) openHost(o *portableOptions) (*portable.Host, error) {
+	o = a.rooted(o)
+	images, err := a.imageOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	h, err := portable.OpenHost(o.root, images...)
 	if err != nil {
 		return nil, fmt.Errorf("opening the tree: %w", err)
 	}
 	return h, nil
 }
 
-// ref turns arguments into what the library takes.
+// refs turns arguments into what the library takes: the image with its extensions
+// and prefixes, then those that come along.
+func (a *app) refs(o *portableOptions, args []string) ([]portable.Ref, error) {
+	with := a.rooted(o)
+	first, err := with.ref(args)
+	if err != nil {
+		return nil, err
+	}
+	list := []portable.Ref{first}
+	for _, other := range o.also {
+		r, err := (&portableOptions{root: with.root, force: o.force}).ref([]string{other})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, r)
+	}
+	for _, arg := range append([]string{args[0]}, append(o.extensions, o.also...)...) {
+		a.noteAmbiguous(arg)
+	}
+	return list, nil
+}
+
+// noteAmbiguous tells that a name is not the file of that name.
+func (a *app) noteAmbiguous(arg string) {
+	if _, err := os.Lstat(arg); err == nil && image.ValidName(arg) {
+		a.say("(%s is taken for the name of an image; the file in this directory is ./%s.)", arg, arg)
+	}
+}
+
+// ref is an image with its extensions and prefixes.
 func (o *portableOptions) ref(args []string) (portable.Ref, error) {
 	r := portable.Ref{Prefixes: args[1:], Relaxed: o.force}
 	var err error
@@ -193,52 +275,6 @@ func (a *app) printChanges(changes []portable.Change) {
 			a.say("Created directory %s.", c.Path)
 		}
 	}
-}
-
-// change plans, and unless that is all, applies and prints.
-func (a *app) change(ctx context.Context, o *portableOptions, dryRun bool, plan func(*portable.Host) (*portable.Plan, error)) error {
-	h, err := o.openHost()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	if dryRun {
-		err = h.Settled(ctx)
-	} else {
-		err = a.recover(ctx, h)
-	}
-	if err != nil {
-		return err
-	}
-	p, err := plan(h)
-	if err != nil {
-		return err
-	}
-	if len(p.Prefixes) > 0 {
-		a.say("(Matching unit files with prefix '%s'.)", strings.Join(p.Prefixes, "', '"))
-	}
-	if dryRun {
-		a.say("Nothing is changed; without --dry-run, this would be done:")
-	} else if err := h.Apply(ctx, p); err != nil {
-		return err
-	}
-	for _, dir := range p.Kept {
-		a.warn("%s stays: it holds files that were not attached", dir)
-	}
-	if o.json {
-		return printPretty(a.out, p.Changes)
-	}
-	a.printChanges(p.Changes)
-	return nil
-}
-
-// recover undoes what an interrupted command left.
-func (a *app) recover(ctx context.Context, h *portable.Host) error {
-	undone, _, err := h.Recover(ctx, false)
-	if len(undone) > 0 {
-		a.warn("an interrupted change was undone: %s", strings.Join(undone, ", "))
-	}
-	return err
 }
 
 func printPretty(w interface{ Write([]byte) (int, error) }, value any) error {

@@ -39,13 +39,16 @@ func TestPortableSurvivesKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := func(verb string) *exec.Cmd {
-		return exec.Command(tool, "portable", verb, "--root="+root, "/srv/web")
+	call := func(verb string, args ...string) *exec.Cmd {
+		return exec.Command(tool, append([]string{"portable", verb, "--root=" + root, "/srv/web"}, args...)...)
 	}
 	killed, undone := 0, 0
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 		for _, verb := range []string{"attach", "detach"} {
 			cmd := call(verb)
+			if verb == "attach" && rand.IntN(2) == 0 {
+				cmd = call(verb, "--copy=mixed")
+			}
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -69,6 +72,11 @@ func TestPortableSurvivesKill(t *testing.T) {
 // complete wants all units with their drop-ins, or no trace of any.
 func complete(t *testing.T, root string, many int) {
 	t.Helper()
+	for _, pattern := range []string{"etc/.#*", "etc/portables/.#*"} {
+		if left, err := filepath.Glob(filepath.Join(root, pattern)); len(left) > 0 || err != nil {
+			t.Fatal("left: ", left, err)
+		}
+	}
 	at := filepath.Join(root, "etc/systemd/system.attached")
 	entries, err := os.ReadDir(at)
 	if os.IsNotExist(err) {

@@ -11,51 +11,50 @@ import (
 	"github.com/lockport/lockport/portable"
 )
 
-func (a *app) portableInspectCommand() *cobra.Command {
-	o := &portableOptions{}
-	var cat bool
-	cmd := &cobra.Command{
+func (a *app) portableInspectCommand(o *portableOptions) *cobra.Command {
+	return &cobra.Command{
 		Use:   "inspect [OPTIONS] IMAGE [PREFIX…]",
 		Short: "Show what an image says of itself, and its units",
 		Long: `Shows what an image says of itself, and the units that attach would take. With
 "-" for PREFIX, that is all units.`,
 		Args: arguments(1, 1<<16),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.portableInspect(cmd.Context(), args, o, cat) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.portableInspect(cmd.Context(), args, o) },
 	}
-	f := cmd.Flags()
-	o.bind(f)
-	o.bindExtension(f)
-	o.bindJSON(f)
-	a.bindQuiet(f)
-	f.BoolVar(&cat, "cat", false, "print the files themselves")
-	f.BoolVar(&o.force, "force", false, "take an extension of another name than its extension-release")
-	return cmd
 }
 
-func (a *app) portableInspect(ctx context.Context, args []string, o *portableOptions, cat bool) error {
-	h, err := o.openHost()
+func (a *app) portableInspect(ctx context.Context, args []string, o *portableOptions) error {
+	s, err := a.service(o)
 	if err != nil {
 		return err
 	}
-	defer h.Close()
-	ref, err := o.ref(args)
+	refs, err := a.refs(o, args)
 	if err != nil {
 		return err
 	}
-	m, err := h.Inspect(ctx, ref)
+	m, err := s.Inspect(ctx, refs[0])
 	if err != nil {
 		return err
 	}
-	if len(m.Prefixes) > 0 {
-		a.say("(Matching unit files with prefix '%s'.)", strings.Join(m.Prefixes, "', '"))
-	}
+	a.sayPrefixes(m.Prefixes)
 	switch {
 	case o.json:
 		return printPretty(a.out, metadataJSON(m))
-	case cat:
+	case o.cat:
 		return catMetadata(a.out, m)
 	}
 	return printMetadata(a.out, m)
+}
+
+// sayPrefixes tells which units are meant.
+func (a *app) sayPrefixes(list []string) {
+	if len(list) == 0 {
+		return
+	}
+	word := "prefix"
+	if len(list) > 1 {
+		word = "prefixes"
+	}
+	a.say("(Matching unit files with %s '%s'.)", word, strings.Join(list, "', '"))
 }
 
 func printMetadata(w io.Writer, m *portable.Metadata) error {
@@ -66,14 +65,7 @@ func printMetadata(w io.Writer, m *portable.Metadata) error {
 	entry("Operating System", m.Release["PRETTY_NAME"])
 	for _, e := range m.Extensions {
 		entry("Extension", e.Image.Path)
-		for _, field := range []struct{ title, key string }{
-			{"Extension Scope", "SYSEXT_SCOPE"}, {"Extension Compatibility Level", "SYSEXT_LEVEL"},
-			{"Extension Compatibility OS", "ID"}, {"Extension Compatibility OS Version", "VERSION_ID"},
-			{"Portable Service", "PORTABLE_PRETTY_NAME"}, {"Portable Prefixes", "PORTABLE_PREFIXES"},
-			{"Extension Image", "SYSEXT_IMAGE_ID"}, {"Extension Image Version", "SYSEXT_IMAGE_VERSION"},
-		} {
-			fmt.Fprintf(&b, "\t%s: %s\n", field.title, or(e.Release[field.key], "n/a"))
-		}
+		printExtension(&b, e.Release)
 	}
 	b.WriteString("Unit files:\n")
 	for _, u := range m.Units {
@@ -81,6 +73,35 @@ func printMetadata(w io.Writer, m *portable.Metadata) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// printExtension prints what an extension says of itself, in the form of the original.
+func printExtension(w io.Writer, r portable.Release) {
+	first := func(keys ...string) string {
+		for _, k := range keys {
+			if r[k] != "" {
+				return r[k]
+			}
+		}
+		return "n/a"
+	}
+	image := "ID: %s Version: %s"
+	if pretty := first("SYSEXT_PRETTY_NAME", "CONFEXT_PRETTY_NAME"); pretty != "n/a" {
+		image = strings.ReplaceAll(pretty, "%", "%%") + " (%s %s)"
+	}
+	for _, line := range [][2]string{
+		{"Extension Scope", first("SYSEXT_SCOPE", "CONFEXT_SCOPE")},
+		{"Extension Compatibility Level", first("SYSEXT_LEVEL", "CONFEXT_LEVEL")},
+		{"Extension Compatibility OS", first("ID")},
+		{"Extension Compatibility OS Version", first("VERSION_ID")},
+		{"Portable Service", first("PORTABLE_PRETTY_NAME")},
+		{"Portable Prefixes", first("PORTABLE_PREFIXES")},
+		{"Extension Image", fmt.Sprintf(image,
+			first("SYSEXT_ID", "SYSEXT_IMAGE_ID", "CONFEXT_ID", "CONFEXT_IMAGE_ID"),
+			first("SYSEXT_VERSION_ID", "SYSEXT_IMAGE_VERSION", "SYSEXT_BUILD_ID", "CONFEXT_VERSION_ID", "CONFEXT_IMAGE_VERSION", "CONFEXT_BUILD_ID"))},
+	} {
+		fmt.Fprintf(w, "\t%s:\n\t\t%s\n", line[0], line[1])
+	}
 }
 
 // catMetadata prints the files as they are, so that they can be told apart.

@@ -13,37 +13,28 @@ import (
 	"github.com/lockport/lockport/portable"
 )
 
-func (a *app) portableListCommand() *cobra.Command {
-	o := &portableOptions{}
-	var noLegend bool
-	cmd := &cobra.Command{
+func (a *app) portableListCommand(o *portableOptions) *cobra.Command {
+	return &cobra.Command{
 		Use:   "list [OPTIONS]",
 		Short: "List the images that are found by name",
 		Args:  arguments(0, 0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.portableList(cmd.Context(), o, noLegend)
-		},
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.portableList(cmd.Context(), o) },
 	}
-	o.bind(cmd.Flags())
-	o.bindJSON(cmd.Flags())
-	cmd.Flags().BoolVar(&noLegend, "no-legend", false, "print neither head nor sum")
-	return cmd
 }
 
-func (a *app) portableList(ctx context.Context, o *portableOptions, noLegend bool) error {
-	h, err := o.openHost()
+func (a *app) portableList(ctx context.Context, o *portableOptions) error {
+	s, err := a.service(o)
 	if err != nil {
 		return err
 	}
-	defer h.Close()
-	list, err := h.List(ctx)
+	list, err := s.List(ctx)
 	if err != nil {
 		return err
 	}
 	if o.json {
 		return printImagesJSON(a.out, list)
 	}
-	return printImages(a.out, list, noLegend)
+	return printImages(a.out, list, o.noLegend)
 }
 
 func printImages(w io.Writer, list []portable.Status, noLegend bool) error {
@@ -80,10 +71,11 @@ func timestamp(t time.Time) string {
 	return t.Local().Format("Mon 2006-01-02 15:04:05 MST")
 }
 
-// usageText is a size with one digit behind the point, as systemd writes it.
+// usageText is a size with one digit behind the point, as systemd writes it: an
+// unknown one is blank.
 func usageText(n uint64) string {
 	if n == 0 {
-		return "-"
+		return " " // as wide as the original's where there is no head
 	}
 	const units = "BKMGTPE"
 	rest, i := uint64(0), 0
@@ -122,34 +114,29 @@ func printImagesJSON(w io.Writer, list []portable.Status) error {
 	return printPretty(w, out)
 }
 
-func (a *app) isAttachedCommand() *cobra.Command {
-	o := &portableOptions{}
-	cmd := &cobra.Command{
+func (a *app) isAttachedCommand(o *portableOptions) *cobra.Command {
+	return &cobra.Command{
 		Use:   "is-attached [OPTIONS] IMAGE",
 		Short: "Print whether an image is attached",
-		Long: `Prints whether units of an image are attached: attached, attached-runtime or
-detached. With --extension, whether they were with exactly these extensions.
-The exit status is 0 in all three cases, as it is with the original.`,
+		Long: `Prints how far units of an image are in use: detached, attached, enabled or
+running, or one of the last three with -runtime behind it if they are attached
+until the next boot. With --extension, whether they are with exactly these
+extensions. The exit status is 0 in all cases, as it is with the original.`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.isAttached(cmd.Context(), args, o) },
 	}
-	o.bind(cmd.Flags())
-	o.bindExtension(cmd.Flags())
-	a.bindQuiet(cmd.Flags())
-	return cmd
 }
 
 func (a *app) isAttached(ctx context.Context, args []string, o *portableOptions) error {
-	h, err := o.openHost()
+	s, err := a.service(o)
 	if err != nil {
 		return err
 	}
-	defer h.Close()
-	ref, err := o.ref(args)
+	refs, err := a.refs(o, args)
 	if err != nil {
 		return err
 	}
-	state, err := h.State(ctx, ref)
+	state, err := s.State(ctx, refs[0])
 	if err != nil || a.quiet {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,6 +18,7 @@ func TestMain(m *testing.M) {
 		"lockport":            counted,
 		"systemd-cryptenroll": counted,
 		"systemd-cryptsetup":  counted,
+		"portablectl":         counted,
 		// Helpers.
 		"new-volume":  newVolume,
 		"unpack":      unpack,
@@ -28,6 +30,7 @@ func TestMain(m *testing.M) {
 		"low-memory":  lowMemory,
 		"typist":      typist,
 		"new-uki":     newUKI,
+		"on-host":     onHost,
 	})
 }
 
@@ -75,18 +78,19 @@ func TestScripts(t *testing.T) {
 }
 
 // condition tells what this machine has: [dm] device-mapper, [luksvar] a LUKS2
-// volume under /var, [swtpm] the software TPM.
+// volume under /var, [peer:NAME] one of the originals, which CI must have.
 func condition(name string) (bool, error) {
+	if peer, ok := strings.CutPrefix(name, "peer:"); ok {
+		_, err := exec.LookPath(peer)
+		if err != nil && os.Getenv("CI") != "" {
+			return false, err
+		}
+		return err == nil, nil
+	}
 	a := newApp("lockport")
 	switch name {
 	case "dm":
 		_, err := a.mapper().Mapped(ctx(), "lockport-script-test")
-		return err == nil, nil
-	case "swtpm":
-		_, err := exec.LookPath("swtpm")
-		if err != nil && os.Getenv("CI") != "" {
-			return false, err
-		}
 		return err == nil, nil
 	case "luksvar":
 		_, err := a.mapper().Backing("/var")

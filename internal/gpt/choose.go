@@ -154,7 +154,7 @@ func rank(architecture, native string) int {
 	switch architecture {
 	case native:
 		return 2
-	case secondary(native):
+	case SecondaryArchitecture(native):
 		return 1
 	}
 	return 0

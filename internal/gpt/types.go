@@ -1,5 +1,7 @@
 package gpt
 
+import "slices"
+
 // Designator says what a partition is for, in systemd's words.
 type Designator string
 
@@ -39,6 +41,18 @@ func (d Designator) Verity() (tree, signature Designator) {
 		return UsrVerity, UsrVeritySig
 	}
 	return "", ""
+}
+
+// Guarded is the reverse of [Designator.Verity]: the designator of the data that
+// a hash tree or a signature is for.
+func (d Designator) Guarded() (data Designator, ok bool) {
+	switch d {
+	case RootVerity, RootVeritySig:
+		return Root, true
+	case UsrVerity, UsrVeritySig:
+		return Usr, true
+	}
+	return "", false
 }
 
 // Kind returns what a partition is for: of a GPT by its type, of an MBR by its
@@ -102,7 +116,14 @@ func Architecture(goarch string) string {
 	}[goarch]
 }
 
-// secondary is the architecture that a machine of another one also runs.
-func secondary(architecture string) string {
+// KnownArchitecture tells whether text is one of systemd's words that there are
+// partition types for.
+func KnownArchitecture(text string) bool {
+	return slices.ContainsFunc(osTypes(), func(t osType) bool { return t.architecture == text })
+}
+
+// SecondaryArchitecture is the one that a machine of another one also runs, or
+// "" where there is none.
+func SecondaryArchitecture(architecture string) string {
 	return map[string]string{"x86-64": "x86", "arm64": "arm", "ppc64": "ppc", "s390x": "s390"}[architecture]
 }

@@ -30,6 +30,25 @@ func Compare(work, aim string, rounds int, theirs, ours func() time.Duration) Ro
 	return Row{Work: work, Unit: "ms", Theirs: median(a), Ours: median(b), Aim: aim}
 }
 
+// CompareSteps does the same for steps of which each prepares the next and the
+// last leaves all as it was. It returns a row for each.
+func CompareSteps(work []string, aim string, rounds int, theirs, ours []func() time.Duration) []Row {
+	a, b := make([][]time.Duration, len(work)), make([][]time.Duration, len(work))
+	for range rounds {
+		for i, step := range theirs {
+			a[i] = append(a[i], step())
+		}
+		for i, step := range ours {
+			b[i] = append(b[i], step())
+		}
+	}
+	var rows []Row
+	for i, w := range work {
+		rows = append(rows, Row{Work: w, Unit: "ms", Theirs: median(a[i]), Ours: median(b[i]), Aim: aim})
+	}
+	return rows
+}
+
 // Timed is how long f takes.
 func Timed(f func()) time.Duration {
 	start := time.Now()

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -24,5 +25,23 @@ func TestTable(t *testing.T) {
 		"size    -         5.0 MB    -      ≤ 8 MB\n"
 	if got := Table(rows); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+func TestCompareSteps(t *testing.T) {
+	t.Parallel()
+	calls := ""
+	step := func(name string, d time.Duration) func() time.Duration {
+		return func() time.Duration { calls += name; return d }
+	}
+	rows := CompareSteps([]string{"attach", "detach"}, "≤ 0.3", 2,
+		[]func() time.Duration{step("A", 4*time.Millisecond), step("D", 3*time.Millisecond)},
+		[]func() time.Duration{step("a", 2*time.Millisecond), step("d", time.Millisecond)})
+	if calls != "ADadADad" {
+		t.Errorf("taken in the order %q", calls)
+	}
+	want := []Row{{"attach", "ms", 4, 2, "≤ 0.3"}, {"detach", "ms", 3, 1, "≤ 0.3"}}
+	if !slices.Equal(rows, want) {
+		t.Errorf("got %v, want %v", rows, want)
 	}
 }

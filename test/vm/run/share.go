@@ -38,6 +38,10 @@ func makeShare(ctx context.Context, dir string, c config) (share, error) {
 	if err := goBuild(ctx, "test", "-c", "-tags", "vm", "-o", s.path("bin/guest.test"), c.pkg); err != nil {
 		return "", err
 	}
+	// The tree of the portable service that the tests pack and attach.
+	if err := command(ctx, "examples/walkthrough/build", s.path("walkthrough")).Run(); err != nil {
+		return "", fmt.Errorf("examples/walkthrough/build: %w", err)
+	}
 	return s, os.WriteFile(s.path("output"), nil, 0o644)
 }
 
