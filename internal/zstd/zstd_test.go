@@ -35,7 +35,7 @@ func sources(t testing.TB) map[string][]byte {
 		t.Fatal(err)
 	}
 	out := map[string][]byte{"code": code[:min(len(code), zstd.MaxSource)]}
-	for _, n := range []int{0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 100, 255, 256, 257, 1000, 1023, 1024, 4096, 65535, 65536, 65791, 65792, 131071, 131072, 131073, 300000, 1 << 20} {
+	for _, n := range []int{0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 100, 255, 256, 257, 1000, 1023, 1024, 4096, 65535, 65536, 65791, 65792, 131071, 131072, 131073, 300000} {
 		out[fmt.Sprint("text of ", n)] = text(n, 1)
 		out[fmt.Sprint("noise of ", n)] = noise(n, 256)
 		out[fmt.Sprint("two letters of ", n)] = noise(n, 2)
@@ -44,6 +44,8 @@ func sources(t testing.TB) map[string][]byte {
 		out[fmt.Sprint("half noise of ", n)] = append(noise(n/2, 256), text(n-n/2, 2)...)
 		out[fmt.Sprint("noise twice of ", n)] = append(noise(n/2, 256), noise(n/2, 256)...)
 	}
+	out["long text"] = text(zstd.MaxSource, 3)
+	out["two letters, long"] = noise(zstd.MaxSource, 2) // found matches that were none, in the second block
 	return out
 }
 
