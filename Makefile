@@ -19,9 +19,9 @@ COUNT = bin/tally $(if $(TALLY),-o '$(TALLY)')
 # Build tags behind which there are tests.
 TAGS = secretcount,vm,bench
 # What also has to build where there is no Linux kernel.
-PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... \
+PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... ./idle \
 	./internal/argon2/... ./internal/gpt/... ./internal/imagefs/... ./internal/erofs/... ./internal/ext4/... \
-	./internal/squashfs/... ./internal/verity/... ./internal/version/...
+	./internal/squashfs/... ./internal/zstd/... ./internal/verity/... ./internal/version/...
 
 .PHONY: build build-arm64 demo test peers check unit fuzz vm-test bench install clean bin/tally bin/vm-run
 

@@ -50,5 +50,10 @@
 // service and TriggerLimitIntervalSec=0 in the socket. Keep Drain below TimeoutStopSec=.
 // FlushPending= must stay off.
 //
+// Under a tight TasksMax= (the profile "strict" of portable services allows 4) mind
+// that os/signal takes three threads, and that the runtime starts another whenever a
+// system call takes more than some microseconds. Environment=GOMAXPROCS=1 with
+// TimerSlackNSec=100ms keeps a small server without os/signal at four.
+//
 // Sources: sd_listen_fds(3), sd_notify(3), systemd.socket(5), systemd.service(5).
 package idle

@@ -47,12 +47,16 @@ type ticket struct {
 	begun bool // the first request on it has reached its handler
 }
 
-// listener is one of a gate's listeners, as those see it who serve it.
+// listener is one of a gate's listeners, as those see it who serve it. Its
+// deadlines are the gate's own.
 type listener struct {
-	pausable
+	socket pausable
 	gate   *gate
 	closed bool
 }
+
+// Addr is the address of the socket.
+func (l *listener) Addr() net.Addr { return l.socket.Addr() }
 
 // guard puts a listener behind the gate.
 func (g *gate) guard(l net.Listener) (*listener, error) {
@@ -62,7 +66,7 @@ func (g *gate) guard(l net.Listener) (*listener, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	guarded := &listener{pausable: p, gate: g}
+	guarded := &listener{socket: p, gate: g}
 	g.listeners = append(g.listeners, guarded)
 	return guarded, nil
 }
@@ -74,7 +78,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err := l.enter(); err != nil {
 			return nil, err
 		}
-		c, err := l.pausable.Accept()
+		c, err := l.socket.Accept()
 		c = l.leave(c, err)
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return c, err
@@ -125,7 +129,7 @@ func (l *listener) Close() error {
 
 // interrupt makes a call of accept return. Needs the lock.
 func (l *listener) interrupt() error {
-	return l.SetDeadline(time.Unix(1, 0))
+	return l.socket.SetDeadline(time.Unix(1, 0))
 }
 
 // signal wakes all who wait for a change. Needs the lock.
@@ -217,7 +221,7 @@ func (g *gate) resume() error {
 		if l.closed {
 			continue
 		}
-		if err := l.SetDeadline(time.Time{}); err != nil {
+		if err := l.socket.SetDeadline(time.Time{}); err != nil {
 			return fmt.Errorf("resuming %s: %w", l.Addr(), err)
 		}
 	}
@@ -301,7 +305,7 @@ func (g *gate) closeListeners() error {
 	defer g.mu.Unlock()
 	var errs []error
 	for _, l := range g.listeners {
-		errs = append(errs, l.pausable.Close())
+		errs = append(errs, l.socket.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package idle
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"time"
@@ -24,9 +25,17 @@ const firstRequest = 5 * time.Second
 // Then the functions registered with RegisterOnShutdown are called; those must end
 // hijacked connections, which are waited for too.
 func (s *Server) RunHTTP(ctx context.Context, srv *http.Server, listeners ...net.Listener) error {
-	serve := srv.Serve
-	if srv.TLSConfig != nil {
-		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+	secure := srv.TLSConfig != nil // Serve sets it too
+	serve := func(l net.Listener) (err error) {
+		if secure {
+			err = srv.ServeTLS(l, "", "")
+		} else {
+			err = srv.Serve(l)
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil // someone called Shutdown, which is a stop
+		}
+		return err
 	}
 	watchRequests(srv)
 	return s.run(ctx, serve, func(ctx context.Context) { s.hurryHTTP(ctx, srv) }, listeners)

@@ -127,7 +127,7 @@ func (d *dissection) mount(ctx context.Context, p *Part) (fs.ReadLinkFS, error) 
 	}
 	files, undo, err := d.mounter.Mount(ctx, d.file, p.Offset, p.Size, p.FileSystem)
 	if err != nil {
-		return nil, fmt.Errorf("mounting %s: %w", p.FileSystem, err)
+		return nil, fmt.Errorf("%w: mounting %s: %w", ErrUnsupported, p.FileSystem, err)
 	}
 	d.undo = append(d.undo, undo)
 	return files, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"syscall"
 )
 
 // Apply carries out a plan: all of it, or nothing. Should the process die, the
@@ -86,18 +87,22 @@ func (h *Host) abandon(folder string, steps []step) error {
 
 // steps looks at what is there, and whether it is what the plan was made for.
 func (h *Host) steps(changes []Change) ([]step, error) {
+	h.lookAgain()
 	var list []step
+	fresh := map[string]bool{} // directories that are not there yet, nor is what is in them
 	for _, c := range changes {
 		at, err := h.at(c.Path)
 		if err != nil {
 			return nil, err
 		}
-		s := step{At: at, After: c.after(), Image: c.image}
-		before, err := h.look(s)
-		if err != nil {
-			return nil, err
+		s := step{At: at, Before: &state{Kind: kindNone}, After: c.after(), Image: c.image}
+		if !fresh[path.Dir(at)] {
+			if s.Before, err = h.look(s); err != nil {
+				return nil, err
+			}
 		}
-		s.Before = before
+		before := s.Before
+		fresh[at] = c.Type == Mkdir && before.Kind == kindNone
 		switch {
 		case c.before != nil && !c.before.same(before):
 			return nil, fmt.Errorf("%s: has been changed since the plan was made", c.Path)
@@ -112,46 +117,143 @@ func (h *Host) steps(changes []Change) ([]step, error) {
 
 // perform takes the steps, and sees to it that they are on the disk.
 func (h *Host) perform(ctx context.Context, changes []Change, folder string, steps []step) error {
-	folders := map[string]bool{}
-	for i, c := range changes {
-		err := ctx.Err()
-		switch {
-		case err != nil:
-		case c.image:
-			err = h.imageStep(ctx, c, folder, steps, i)
-		default:
-			err = h.step(c, steps[i].At)
+	p := &performance{host: h, changes: changes, folder: folder, steps: steps, folders: map[string]bool{}}
+	for _, pass := range []func(context.Context, int) error{p.prepare, p.finish} {
+		for i, c := range changes {
+			err := ctx.Err()
+			if err == nil {
+				err = pass(ctx, i)
+			}
+			if err != nil {
+				return fmt.Errorf("%s %s: %w", doing[c.Type], c.Path, err)
+			}
+		}
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// performance takes the steps of a transaction in two passes. What keeps a unit in
+// its image and in its sandbox is on the disk before the unit is there: should
+// the power fail between, no unit is found without. And in between, all can go
+// to the disk at once.
+type performance struct {
+	host    *Host
+	changes []Change
+	folder  string // of the journal
+	steps   []step
+	written []string // not on the disk yet
+	folders map[string]bool
+}
+
+// late tells whether a change waits for the second pass: what takes something
+// away, and units.
+func (c Change) late() bool {
+	dir := path.Dir(c.Path)
+	return c.Type == Unlink || c.Type != Mkdir && (dir == Persistent.attached() || dir == Runtime.attached())
+}
+
+// hasContent tells whether a change writes a file.
+func (c Change) hasContent() bool { return (c.Type == Copy || c.Type == Write) && !c.image }
+
+func (p *performance) prepare(ctx context.Context, i int) error {
+	c, at := p.changes[i], p.steps[i].At
+	if c.hasContent() {
+		if err := p.host.files.write(temporary(at), c.Content, 0o644); err != nil {
+			return err
+		}
+		p.written = append(p.written, temporary(at))
+	}
+	if c.late() {
+		return nil
+	}
+	return p.place(ctx, i)
+}
+
+func (p *performance) finish(ctx context.Context, i int) error {
+	if !p.changes[i].late() {
+		return nil
+	}
+	return p.place(ctx, i)
+}
+
+// place does what makes a change visible.
+func (p *performance) place(ctx context.Context, i int) error {
+	c, s := p.changes[i], p.steps[i]
+	p.folders[path.Dir(s.At)] = true
+	if c.image {
+		return p.host.imageStep(ctx, c, p.folder, p.steps, i)
+	}
+	if n := len(p.written); c.hasContent() && !c.late() {
+		p.written[n-1] = s.At // its name from now on
+	}
+	return p.host.step(c, s.At)
+}
+
+// many files are brought to the disk together with all else that is to go there.
+// It takes longer than a few, and a fraction of the time of thousands.
+const many = 64
+
+// flush brings to the disk what was written, files before their directories.
+func (p *performance) flush() error {
+	h := p.host
+	defer func() { p.written, p.folders = nil, map[string]bool{} }()
+	if len(p.written)+len(p.folders) > many {
+		return h.syncFileSystems(p.folders)
+	}
+	for _, name := range p.written {
+		if err := h.files.sync(name); err != nil {
+			return fmt.Errorf("syncing /%s: %w", name, err)
+		}
+	}
+	return h.syncAll(p.folders)
+}
+
+// syncFileSystems brings all of the file systems to the disk that directories are
+// in, as far as they still exist.
+func (h *Host) syncFileSystems(folders map[string]bool) error {
+	done := map[uint64]bool{}
+	for folder := range folders {
+		info, err := h.root.Lstat(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", doing[c.Type], c.Path, err)
+			return err
 		}
-		folders[path.Dir(steps[i].At)] = true
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			if done[uint64(st.Dev)] {
+				continue
+			}
+			done[uint64(st.Dev)] = true
+		}
+		if err := h.files.syncAll(folder); err != nil {
+			return fmt.Errorf("syncing the file system of /%s: %w", folder, err)
+		}
 	}
-	return h.syncAll(folders)
+	return nil
 }
 
 var doing = map[ChangeType]string{
 	Copy: "copying to", Symlink: "linking", Unlink: "removing", Write: "writing", Mkdir: "creating",
 }
 
+// step makes a change, for which content is written already.
 func (h *Host) step(c Change, at string) error {
 	temp := temporary(at)
-	switch c.Type {
-	case Mkdir:
+	switch {
+	case c.Type == Mkdir:
 		return h.files.mkdir(at, 0o755)
-	case Unlink:
+	case c.Type == Unlink:
 		return h.files.remove(at)
-	case Symlink:
-		if !c.replace {
-			return h.files.symlink(c.Source, at)
-		}
+	case c.Type == Symlink && !c.replace:
+		return h.files.symlink(c.Source, at)
+	case c.Type == Symlink:
 		if err := h.files.symlink(c.Source, temp); err != nil {
 			return err
 		}
-		return h.files.rename(temp, at)
-	}
-	if err := h.files.create(temp, c.Content, 0o644); err != nil {
-		return err
 	}
 	if c.replace {
 		return h.files.rename(temp, at)

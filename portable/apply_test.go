@@ -26,6 +26,9 @@ func failing(f files, n int, dead bool) (files, *int) {
 	}
 	return files{
 		mkdir: func(name string, mode fs.FileMode) error { return try(func() error { return f.mkdir(name, mode) }) },
+		write: func(name string, data []byte, mode fs.FileMode) error {
+			return try(func() error { return f.write(name, data, mode) })
+		},
 		create: func(name string, data []byte, mode fs.FileMode) error {
 			return try(func() error { return f.create(name, data, mode) })
 		},
@@ -34,7 +37,8 @@ func failing(f files, n int, dead bool) (files, *int) {
 		link:    func(from, to string) error { return try(func() error { return f.link(from, to) }) },
 		chown:   func(name string, uid, gid int) error { return try(func() error { return f.chown(name, uid, gid) }) },
 		remove:  func(name string) error { return try(func() error { return f.remove(name) }) },
-		sync:    func(folder string) error { return try(func() error { return f.sync(folder) }) },
+		sync:    func(name string) error { return try(func() error { return f.sync(name) }) },
+		syncAll: func(folder string) error { return try(func() error { return f.syncAll(folder) }) },
 		copyImage: func(ctx context.Context, from, to string) error {
 			return try(func() error { return f.copyImage(ctx, from, to) })
 		},

@@ -43,12 +43,8 @@ func (h *Host) PlanAttach(ctx context.Context, refs []Ref, o AttachOptions) (*Pl
 		return nil, err
 	}
 	if !o.Force {
-		for _, m := range list {
-			for _, u := range m.Units {
-				if err := h.checkFree(u.Name); err != nil {
-					return nil, err
-				}
-			}
+		if err := h.checkFree(list); err != nil {
+			return nil, err
 		}
 	}
 	return h.planUnits(ctx, list, refs, o, newOverlay(h))
@@ -77,16 +73,23 @@ func (h *Host) inspectAll(ctx context.Context, refs []Ref) ([]*Metadata, error) 
 	return list, nil
 }
 
-// checkFree wants no unit of this name on the host.
-func (h *Host) checkFree(unit string) error {
+// checkFree wants the host to have none of these units.
+func (h *Host) checkFree(list []*Metadata) error {
 	for _, folder := range unitFolders {
-		p := "/" + path.Join(folder, unit)
-		s, err := h.lstat(p)
+		entries, err := h.readDir("/" + folder)
 		if err != nil {
 			return err
 		}
-		if s != nil {
-			return fmt.Errorf("%s: %w", p, ErrUnitExists)
+		have := map[string]bool{}
+		for _, e := range entries {
+			have[e.Name()] = true
+		}
+		for _, m := range list {
+			for _, u := range m.Units {
+				if have[u.Name] {
+					return fmt.Errorf("/%s/%s: %w", folder, u.Name, ErrUnitExists)
+				}
+			}
 		}
 	}
 	return nil
@@ -103,7 +106,7 @@ func (h *Host) planUnits(ctx context.Context, list []*Metadata, refs []Ref, o At
 	}
 	plan := &Plan{Scope: o.Scope}
 	for i, m := range list {
-		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed}
+		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed, map[string]sandbox{}}
 		if err := a.plans(ctx); err != nil {
 			return nil, err
 		}
@@ -152,6 +155,8 @@ type attachment struct {
 	now     *overlay
 	plan    *Plan
 	relaxed bool
+
+	sandboxes map[string]sandbox // by types of units, as far as they were looked at
 }
 
 func (a *attachment) add(c Change) {
@@ -184,7 +189,7 @@ func (a *attachment) unit(u Unit) error {
 		return err
 	}
 	a.add(Change{Type: Write, Path: target + ".d/20-portable.conf", Content: dropIn(a.meta, u, a.relaxed)})
-	source, content, err := a.host.profileDropIn(a.profile, unitType(u.Name))
+	source, content, err := a.profileDropIn(unitType(u.Name))
 	if err != nil {
 		return err
 	}
@@ -248,4 +253,23 @@ func (o *overlay) exists(p string) (bool, error) {
 		return true, err
 	}
 	return s != nil, err
+}
+
+// sandbox is the drop-in of a profile for a type of unit.
+type sandbox struct {
+	source  string
+	content []byte
+}
+
+// profileDropIn is that of the host, read once for each type.
+func (a *attachment) profileDropIn(unitType string) (source string, content []byte, err error) {
+	s, ok := a.sandboxes[unitType]
+	if !ok {
+		s.source, s.content, err = a.host.profileDropIn(a.profile, unitType)
+		if err != nil {
+			return "", nil, err
+		}
+		a.sandboxes[unitType] = s
+	}
+	return s.source, s.content, nil
 }

@@ -48,6 +48,7 @@ func (a Attachment) meant(is func(Marker) bool) bool {
 
 // Attached returns the attached units of a scope, sorted by name.
 func (h *Host) Attached(ctx context.Context, s Scope) ([]Attachment, error) {
+	h.lookAgain()
 	entries, err := h.readDir(s.attached())
 	if err != nil {
 		return nil, err
@@ -62,7 +63,7 @@ func (h *Host) Attached(ctx context.Context, s Scope) ([]Attachment, error) {
 		if !ok || unitType(unit) == "" {
 			continue
 		}
-		text, err := image.ReadFile(h.tree, path.Join(s.attached(), e.Name(), "20-portable.conf")[1:], maxUnit)
+		text, err := h.readFile(path.Join(s.attached(), e.Name(), "20-portable.conf"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

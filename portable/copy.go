@@ -20,7 +20,7 @@ const copyChunk = 32 << 20
 // copyImage copies an image below the root, a file or a tree, with all that it is:
 // owners, modes, times, extended attributes, links among its files, and holes. No
 // link is followed. What it holds is on the disk when it returns.
-func copyImage(ctx context.Context, root *os.Root, disk flush, from, to string) error {
+func copyImage(ctx context.Context, root *dirs, disk flush, from, to string) error {
 	c := &copier{ctx: ctx, root: root, seen: map[fileID]string{}}
 	if err := c.copy(from, to, 0); err != nil {
 		return err
@@ -36,7 +36,7 @@ type fileID struct{ device, inode uint64 }
 
 type copier struct {
 	ctx  context.Context
-	root *os.Root
+	root *dirs
 	seen map[fileID]string // copies of files that have several names
 }
 

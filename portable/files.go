@@ -15,13 +15,15 @@ const errNotDirectory = syscall.ENOTDIR
 // paths are below the root, and their directories without links.
 type files struct {
 	mkdir   func(name string, mode fs.FileMode) error
+	write   func(name string, data []byte, mode fs.FileMode) error // new
 	create  func(name string, data []byte, mode fs.FileMode) error // new, and on disk
 	symlink func(target, name string) error
 	rename  func(from, to string) error // replaces
 	link    func(from, to string) error // does not
 	chown   func(name string, uid, gid int) error
 	remove  func(name string) error
-	sync    func(folder string) error
+	sync    func(name string) error   // a file or directory
+	syncAll func(folder string) error // all of its file system
 
 	// copyImage copies a file or a tree to a new one, onto the disk.
 	copyImage func(ctx context.Context, from, to string) error
@@ -32,7 +34,7 @@ type files struct {
 // below a directory.
 type flush struct{ one, all func(*os.File) error }
 
-func filesBelow(root *os.Root, f flush) files {
+func filesBelow(root *dirs, f flush) files {
 	return files{
 		mkdir: func(name string, mode fs.FileMode) error {
 			if err := root.Mkdir(name, mode); err != nil {
@@ -40,20 +42,24 @@ func filesBelow(root *os.Root, f flush) files {
 			}
 			return root.Chmod(name, mode) // whatever the umask
 		},
-		create:  func(name string, data []byte, mode fs.FileMode) error { return create(root, f, name, data, mode) },
+		write: func(name string, data []byte, mode fs.FileMode) error {
+			return create(root, func(*os.File) error { return nil }, name, data, mode)
+		},
+		create:  func(name string, data []byte, mode fs.FileMode) error { return create(root, f.one, name, data, mode) },
 		symlink: root.Symlink,
 		rename:  root.Rename,
 		link:    root.Link,
 		chown:   root.Lchown,
 		remove:  root.Remove,
-		sync:    func(folder string) error { return syncFolder(root, f, folder) },
+		sync:    func(name string) error { return syncAt(root, f.one, name) },
+		syncAll: func(folder string) error { return syncAt(root, f.all, folder) },
 
 		copyImage: func(ctx context.Context, from, to string) error { return copyImage(ctx, root, f, from, to) },
 		removeAll: root.RemoveAll,
 	}
 }
 
-func create(root *os.Root, to flush, name string, data []byte, mode fs.FileMode) error {
+func create(root *dirs, sync func(*os.File) error, name string, data []byte, mode fs.FileMode) error {
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -63,17 +69,17 @@ func create(root *os.Root, to flush, name string, data []byte, mode fs.FileMode)
 		err = f.Chmod(mode)
 	}
 	if err == nil {
-		err = to.one(f)
+		err = sync(f)
 	}
 	return errors.Join(err, f.Close())
 }
 
-func syncFolder(root *os.Root, to flush, folder string) error {
-	f, err := root.Open(folder)
+func syncAt(root *dirs, sync func(*os.File) error, name string) error {
+	f, err := root.Open(name)
 	if err != nil {
 		return err
 	}
-	return errors.Join(to.one(f), f.Close())
+	return errors.Join(sync(f), f.Close())
 }
 
 // temporary is the name under which something is made before it takes its place.

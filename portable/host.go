@@ -1,11 +1,14 @@
 package portable
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
+	"syscall"
 
 	"github.com/lockport/lockport/image"
 )
@@ -38,14 +41,17 @@ func (s Scope) images() string { return s.top() + "/portables" }
 // Host is the tree of files that services are attached to. Its methods are not
 // safe for concurrent use; other processes are kept out while one changes it.
 type Host struct {
-	dir   string
-	tree  *image.Tree
-	root  *os.Root
-	files files
+	dir    string
+	tree   *image.Tree
+	root   *dirs
+	places map[string]string // where directories are, as far as it is known
+	files  files
+	images []image.Option
 }
 
-// OpenHost opens the tree below a directory. The caller closes it.
-func OpenHost(dir string) (*Host, error) {
+// OpenHost opens the tree below a directory; images in it are opened with the
+// options. The caller closes it.
+func OpenHost(dir string, images ...image.Option) (*Host, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -54,7 +60,8 @@ func OpenHost(dir string) (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return &Host{dir, tree, root, filesBelow(root, flush{(*os.File).Sync, syncTree})}, nil
+	below := &dirs{top: root}
+	return &Host{dir: dir, tree: tree, root: below, files: filesBelow(below, flush{(*os.File).Sync, syncTree}), images: images}, nil
 }
 
 // Close closes the tree.
@@ -63,12 +70,37 @@ func (h *Host) Close() error { return errors.Join(h.tree.Close(), h.root.Close()
 // at is where a path of the host is below its root: the links in its directory
 // are followed, one at its end is not.
 func (h *Host) at(p string) (string, error) {
-	dir, err := h.tree.ResolveMissing(path.Dir(p))
+	at, err := h.place(path.Dir(p))
+	return path.Join(at, path.Base(p)), err
+}
+
+// place is where a directory of the host is below its root. It need not exist.
+func (h *Host) place(dir string) (string, error) {
+	if dir == "/" {
+		return ".", nil
+	}
+	if at, ok := h.places[dir]; ok {
+		return at, nil
+	}
+	up, err := h.place(path.Dir(dir))
 	if err != nil {
 		return "", err
 	}
-	return path.Join(dir, path.Base(p)), nil
+	at := path.Join(up, path.Base(dir))
+	if info, err := h.root.Lstat(at); err != nil || !info.IsDir() {
+		if at, err = h.tree.ResolveMissing(dir); err != nil {
+			return "", err
+		}
+	}
+	if h.places == nil {
+		h.places = map[string]string{}
+	}
+	h.places[dir] = at
+	return at, nil
 }
+
+// lookAgain forgets where directories are: time has passed.
+func (h *Host) lookAgain() { h.places = nil }
 
 // lstat describes a path of the host; nil if there is nothing.
 func (h *Host) lstat(p string) (fs.FileInfo, error) {
@@ -85,12 +117,37 @@ func (h *Host) lstat(p string) (fs.FileInfo, error) {
 
 // readDir returns the entries of a directory of the host, none if it is missing.
 func (h *Host) readDir(p string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(h.tree, p[1:])
-	if errors.Is(err, fs.ErrNotExist) {
+	entries, err := h.entries(p)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", p, err)
 	}
 	return entries, nil
+}
+
+func (h *Host) entries(p string) ([]fs.DirEntry, error) {
+	at, err := h.place(p)
+	if err != nil {
+		return nil, err
+	}
+	f, err := h.root.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := f.ReadDir(-1)
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	return list, err
+}
+
+// readFile reads a small file of the host.
+func (h *Host) readFile(p string) ([]byte, error) {
+	if at, err := h.at(p); err == nil {
+		if info, err := h.root.Lstat(at); err == nil && info.Mode().IsRegular() {
+			return image.ReadFile(asFS{h.root}, at, maxUnit)
+		}
+	}
+	return image.ReadFile(h.tree, p[1:], maxUnit) // which follows links
 }

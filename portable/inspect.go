@@ -56,6 +56,7 @@ func (m *Metadata) info(u Unit) image.Info {
 
 // Inspect reads what the images hold.
 func (h *Host) Inspect(ctx context.Context, ref Ref) (*Metadata, error) {
+	h.lookAgain()
 	prefixes, err := prefixesOf(ref.Image, ref.Prefixes)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func (h *Host) Inspect(ctx context.Context, ref Ref) (*Metadata, error) {
 }
 
 func (h *Host) readRoot(ctx context.Context, m *Metadata, ref Ref) error {
-	img, err := image.Open(ctx, h.dir, ref.Image)
+	img, err := image.Open(ctx, h.dir, ref.Image, h.images...)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (h *Host) readRoot(ctx context.Context, m *Metadata, ref Ref) error {
 }
 
 func (h *Host) readExtension(ctx context.Context, m *Metadata, name string, number int, relaxed bool) error {
-	img, err := image.Open(ctx, h.dir, name)
+	img, err := image.Open(ctx, h.dir, name, h.images...)
 	if err != nil {
 		return fmt.Errorf("extension %w", err)
 	}

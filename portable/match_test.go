@@ -93,7 +93,13 @@ func TestMarker(t *testing.T) {
 
 func FuzzMarker(f *testing.F) {
 	f.Add([]byte(Marker{"/a", `/b:\`}.String()))
+	f.Add([]byte("x\n" + imageCopy{"/a", `/b:\'`}.String()))
 	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, c := range parseCopies(text) {
+			if again := parseCopies([]byte("x\n" + c.String())); len(again) != 1 || again[0] != c {
+				t.Errorf("%q became %q", c, again)
+			}
+		}
 		m, ok := ParseMarker(text)
 		if !ok {
 			return

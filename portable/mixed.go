@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 	"syscall"
@@ -129,7 +128,7 @@ func (r *removal) copy(p string) error {
 }
 
 // imageAt looks at an image below the root, or what stands in its place.
-func imageAt(root *os.Root, at string) (*state, error) {
+func imageAt(root *dirs, at string) (*state, error) {
 	info, err := root.Lstat(at)
 	if err == nil && (info.IsDir() || info.Mode().IsRegular()) {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {

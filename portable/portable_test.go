@@ -3,6 +3,7 @@ package portable
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func tree(t *testing.T, list map[string]string) string {
 	return dir
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -98,12 +99,40 @@ func TestDurable(t *testing.T) {
 		last[name] = i + 1
 	}
 	for _, pair := range [][2]string{
-		{".#web.service.lockport", "system.attached"}, {".#20-portable.conf.lockport", "web.service.d"}, {".#web_1.lockport", "portables"},
+		{".#web.service.lockport", "system.attached"}, {"20-portable.conf", "web.service.d"}, {".#web_1.lockport", "portables"},
 		{".#.#lockport-portable.journal.lockport", "etc"},
 	} {
 		if file, folder := last[pair[0]], last[pair[1]]; file == 0 || folder < file {
 			t.Errorf("%q: %d, %q: %d in %q", pair[0], file, pair[1], folder, flushed)
 		}
+	}
+}
+
+// Of thousands of files, not each is brought to the disk by itself, but all, and
+// what keeps units in their sandbox before there are units.
+func TestDurableTogether(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	for i := range many {
+		name := filepath.Join(dir, "srv/web_1/usr/lib/systemd/system", fmt.Sprintf("web-%d.service", i))
+		must(t, os.WriteFile(name, []byte("[Service]\nExecStart=/x\n"), 0o644))
+	}
+	h := openHost(t, dir)
+	var flushed, units []int
+	one := 0
+	h.files = filesBelow(h.root, flush{func(*os.File) error { one++; return nil }, func(*os.File) error {
+		found, err := filepath.Glob(filepath.Join(dir, "etc/systemd/system.attached/*.service"))
+		must(t, err)
+		drop, err := filepath.Glob(filepath.Join(dir, "etc/systemd/system.attached/*.service.d/20-portable.conf"))
+		must(t, err)
+		flushed, units = append(flushed, len(drop)), append(units, len(found))
+		return nil
+	}})
+	p, err := h.PlanAttach(ctx(), []Ref{{Image: "/srv/web_1"}}, AttachOptions{Scope: Persistent})
+	must(t, err)
+	must(t, h.Apply(ctx(), p))
+	if len(flushed) != 1 || flushed[0] != many+1 || units[0] != 0 || one > 5 {
+		t.Errorf("drop-ins %v, units %v, files by themselves %d", flushed, units, one)
 	}
 }
 

@@ -80,6 +80,7 @@ func UnitFiles(changes []Change, types ...ChangeType) []string {
 // methods may be called concurrently.
 type Local struct {
 	Root    string                             // directory
+	Images  []image.Option                     // how images are opened
 	Manager Manager                            // of the system in it; nil if it is not running
 	Record  func(ctx context.Context, e Event) // is told of each change; may be nil
 }
@@ -88,7 +89,7 @@ var _ Service = (*Local)(nil)
 
 // open opens the tree. The caller closes it.
 func (l *Local) open() (*Host, error) {
-	h, err := OpenHost(l.Root)
+	h, err := OpenHost(l.Root, l.Images...)
 	if err != nil {
 		return nil, fmt.Errorf("opening the tree: %w", err)
 	}

@@ -56,7 +56,7 @@ func (c Change) after() *state {
 const maxReplaced = 16 << 20
 
 // stateAt looks at a path below the root.
-func stateAt(root *os.Root, at string) (*state, error) {
+func stateAt(root *dirs, at string) (*state, error) {
 	info, err := root.Lstat(at)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotDirectory) {
 		return &state{Kind: kindNone}, nil
@@ -83,7 +83,7 @@ func stateAt(root *os.Root, at string) (*state, error) {
 	return s, err
 }
 
-func content(root *os.Root, at string) ([]byte, error) {
+func content(root *dirs, at string) ([]byte, error) {
 	f, err := root.OpenFile(at, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err

@@ -13,8 +13,13 @@ import (
 	"github.com/lockport/lockport/image"
 )
 
-// maxUnit is far more than any unit file has.
-const maxUnit = 1 << 20
+// Bounds on what is far more than anyone has: the bytes of a unit file, and the
+// number of those of an image and their bytes together.
+const (
+	maxUnit       = 1 << 20
+	mostUnits     = 1 << 14
+	mostUnitBytes = 64 << 20
+)
 
 // ErrUnit: a unit file in an image is not what one looks like.
 var ErrUnit = errors.New("no valid unit file")
@@ -39,7 +44,7 @@ type Unit struct {
 // findUnits returns the matching units of an image, sorted by name.
 func findUnits(ctx context.Context, img *image.Image, prefixes []string) ([]Unit, error) {
 	var list []Unit
-	have := map[string]bool{}
+	have, bytes := map[string]bool{}, 0
 	for _, folder := range unitFolders {
 		entries, err := fs.ReadDir(img, folder)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -62,6 +67,10 @@ func findUnits(ctx context.Context, img *image.Image, prefixes []string) ([]Unit
 			if u != nil {
 				have[u.Name] = true
 				list = append(list, *u)
+				bytes += len(u.Content)
+			}
+			if len(list) > mostUnits || bytes > mostUnitBytes {
+				return nil, fmt.Errorf("%s: %w: more than %d units, or than %d bytes of them", img.Path, ErrUnit, mostUnits, mostUnitBytes)
 			}
 		}
 	}

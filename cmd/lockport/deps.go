@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/lockport/lockport/image"
 	"github.com/lockport/lockport/internal/ask"
 	"github.com/lockport/lockport/internal/kernel"
 	"github.com/lockport/lockport/secret"
@@ -31,6 +32,9 @@ type mapper interface {
 }
 
 func (a *app) mapper() mapper { return kernel.New(kernel.Options{Log: a.log()}) }
+
+// mounter mounts file systems of images that are not read by us.
+func (a *app) mounter() image.Mounter { return kernel.New(kernel.Options{Log: a.log()}) }
 
 // lockMemory keeps what we do from being swapped out, as far as we are allowed.
 func (a *app) lockMemory() {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 )
@@ -42,6 +43,12 @@ var (
 	// errOutside marks an image that the tree does not have.
 	errOutside = errors.New("outside of the tree")
 )
+
+// exitStatus is an outcome that has an exit status of its own. All that there is
+// to say of it was printed.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // A deviceError is about a device, which the advice can name.
 type deviceError struct {

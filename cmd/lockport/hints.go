@@ -70,6 +70,7 @@ var advice = []struct {
 	{portable.ErrNotAttached, "'lockport portable list' shows what is attached"},
 	{portable.ErrUnitExists, "detach or remove that unit first, take other units with PREFIX, or replace it with --force"},
 	{portable.ErrNoProfile, "choose one of these with --profile"},
+	{portable.ErrArchitecture, "give it as in systemd's ConditionArchitecture=: x86-64, arm64 and so on"},
 	{portable.ErrNoUnits, "'lockport portable inspect IMAGE -' lists all units of the image; name their PREFIX behind IMAGE"},
 	{portable.ErrPrefix, "name one that it allows behind IMAGE"},
 	{portable.ErrBadPrefix, "name the PREFIX of the units behind IMAGE"},

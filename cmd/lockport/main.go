@@ -24,7 +24,7 @@ var version = "unknown"
 func main() { os.Exit(run()) }
 
 // run is main with its exit code: 0 for success, 1 for everything else, as the
-// originals have it.
+// originals have it, but for commands of our own that have others.
 func run() int { return newApp(filepath.Base(os.Args[0])).run(os.Args[1:]) }
 
 func (a *app) run(args []string) int {
@@ -46,6 +46,10 @@ func (a *app) run(args []string) int {
 	cmd.SetOut(os.Stdout)
 	cmd.SetErr(os.Stderr)
 	if err := cmd.ExecuteContext(ctx); err != nil {
+		var status exitStatus
+		if errors.As(err, &status) {
+			return int(status)
+		}
 		// A reader that has had enough, such as head, need not be told so.
 		if !errors.Is(err, syscall.EPIPE) || errors.Is(err, errKeyLost) {
 			a.fail(err)
@@ -101,7 +105,7 @@ directions. It also attaches portable services, compatible with portablectl.
 Called under one of those last three names it takes exactly their options.
 
 Data goes to standard output, everything else to standard error. The exit status
-is 0 on success and 1 otherwise.`,
+is 0 on success and 1 otherwise, unless the help of a command says more.`,
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -17,23 +17,25 @@ import (
 
 // portableOptions are what the commands take, each some of them.
 type portableOptions struct {
-	root       string
-	extensions []string
-	also       []string
-	profile    string
-	copy       string
-	runtime    bool
-	force      bool
-	noReload   bool
-	enable     bool
-	now        bool
-	noBlock    bool
-	clean      bool
-	cat        bool
-	noLegend   bool
-	dryRun     bool
-	json       bool
-	elsewhere  []*elsewhereFlag
+	root         string
+	extensions   []string
+	policy       string
+	certificates []string
+	also         []string
+	profile      string
+	copy         string
+	runtime      bool
+	force        bool
+	noReload     bool
+	enable       bool
+	now          bool
+	noBlock      bool
+	clean        bool
+	cat          bool
+	noLegend     bool
+	dryRun       bool
+	json         bool
+	elsewhere    []*elsewhereFlag
 }
 
 func (a *app) portableCommand() *cobra.Command {
@@ -64,7 +66,7 @@ Without a command, it lists the images.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.portableList(cmd.Context(), o) }
 	a.bindList(cmd.Flags(), o)
 	cmd.AddCommand(a.portableVerbs(func() *portableOptions { return &portableOptions{} }, true)...)
-	cmd.AddCommand(a.portableVerifyCommand(), a.portableRepairCommand())
+	cmd.AddCommand(a.portableLintCommand(), a.portableVerifyCommand(), a.portableRepairCommand())
 	return cmd
 }
 
@@ -123,13 +125,30 @@ func (a *app) service(o *portableOptions) (portable.Service, error) {
 			return nil, marked{fmt.Errorf("--%s is %w", f.name, errNotBuilt), errElsewhere}
 		}
 	}
+	images, err := a.imageOptions(o)
+	if err != nil {
+		return nil, err
+	}
 	if !a.running(o) {
 		if o.now || o.enable || o.clean {
 			return nil, marked{errors.New("nothing runs in a tree of files that could be enabled, started or cleaned up"), errNeedsManager}
 		}
-		return &portable.Local{Root: o.root}, nil
+		return &portable.Local{Root: o.root, Images: images}, nil
 	}
-	return &portable.Local{Root: a.host.root(), Manager: a.host.serviceManager(), Record: a.host.recordEvent()}, nil
+	return &portable.Local{Root: a.host.root(), Images: images, Manager: a.host.serviceManager(), Record: a.host.recordEvent()}, nil
+}
+
+// imageOptions are those with which images are opened.
+func (a *app) imageOptions(o *portableOptions) ([]image.Option, error) {
+	list := []image.Option{image.WithMounter(a.mounter()), image.WithTrust(a.rooted(o).root, o.certificates...)}
+	if o.policy != "" {
+		p, err := image.ParsePolicy(o.policy)
+		if err != nil {
+			return nil, fmt.Errorf("--image-policy: %w", err)
+		}
+		list = append(list, image.WithPolicy(p))
+	}
+	return list, nil
 }
 
 // rooted are the options with the root that they mean.
@@ -143,8 +162,13 @@ func (a *app) rooted(o *portableOptions) *portableOptions {
 
 // openHost opens the tree that a command is for that needs no service. The caller
 // closes it.
-func (o *portableOptions) openHost() (*portable.Host, error) {
-	h, err := portable.OpenHost(o.root)
+func (a *app) openHost(o *portableOptions) (*portable.Host, error) {
+	o = a.rooted(o)
+	images, err := a.imageOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	h, err := portable.OpenHost(o.root, images...)
 	if err != nil {
 		return nil, fmt.Errorf("opening the tree: %w", err)
 	}

@@ -289,7 +289,7 @@ func (a *app) portableRepair(ctx context.Context, o *portableOptions, force bool
 	if _, err := a.service(o); err != nil {
 		return err
 	}
-	h, err := a.rooted(o).openHost()
+	h, err := a.openHost(o)
 	if err != nil {
 		return err
 	}

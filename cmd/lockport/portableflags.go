@@ -50,6 +50,12 @@ func (o *portableOptions) bindExtension(f *pflag.FlagSet) {
 	f.StringArrayVar(&o.extensions, "extension", nil, "`IMAGE` on top of the other, the lowest first; may be given again")
 }
 
+// bindPolicy adds what decides which image files are taken.
+func (o *portableOptions) bindPolicy(f *pflag.FlagSet) {
+	f.StringVar(&o.policy, "image-policy", "", "refuse an image file that `POLICY` does not allow; see systemd.image-policy(7)")
+	f.StringArrayVar(&o.certificates, "certificate", nil, "take signatures of the certificate in `FILE`, too; may be given again")
+}
+
 func (o *portableOptions) bindJSON(f *pflag.FlagSet) {
 	f.BoolVar(&o.json, "json", false, "print JSON")
 }
@@ -73,6 +79,7 @@ func (a *app) bindInspect(f *pflag.FlagSet, o *portableOptions) {
 	o.bindExtension(f)
 	o.bindJSON(f)
 	a.bindQuiet(f)
+	o.bindPolicy(f)
 	f.BoolVar(&o.cat, "cat", false, "print the files themselves")
 	f.BoolVar(&o.force, "force", false, "take an extension of another name than its extension-release")
 }
@@ -107,6 +114,7 @@ func (o *portableOptions) bindKind(f *pflag.FlagSet) {
 func (a *app) bindAttach(f *pflag.FlagSet, o *portableOptions) {
 	a.bindChange(f, o)
 	o.bindKind(f)
+	o.bindPolicy(f)
 	f.BoolVar(&o.force, "force", false, "replace units of the same name, running or not, and take an extension of another name")
 	f.BoolVar(&o.enable, "enable", false, "have the units started at boot, as they ask for it")
 	f.BoolVar(&o.now, "now", false, "start the units, or restart them")

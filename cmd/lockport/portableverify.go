@@ -16,9 +16,7 @@ import (
 // verifyOptions are those of verify.
 type verifyOptions struct {
 	portableOptions
-	rootHash     string
-	policy       string
-	certificates []string
+	rootHash string
 }
 
 func (a *app) portableVerifyCommand() *cobra.Command {
@@ -46,21 +44,28 @@ made is an error with --image-policy=root=signed.`,
 	o.bindJSON(f)
 	a.bindQuiet(f)
 	f.StringVar(&o.rootHash, "root-hash", "", "the root hash that the image must have, in `HEX`")
-	f.StringVar(&o.policy, "image-policy", "", "refuse an image that `POLICY` does not allow; see systemd.image-policy(7)")
-	f.StringArrayVar(&o.certificates, "certificate", nil, "take signatures of the certificate in `FILE`, too; may be given again")
+	o.bindPolicy(f)
 	return cmd
 }
 
 func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) error {
-	options, err := o.options()
+	host := a.rooted(&o.portableOptions)
+	options, err := a.imageOptions(host)
 	if err != nil {
 		return err
 	}
-	ref, err := o.imagePath(arg)
+	if o.rootHash != "" {
+		hash, err := image.ParseRootHash(o.rootHash)
+		if err != nil {
+			return fmt.Errorf("--root-hash: %w", err)
+		}
+		options = append(options, image.WithRootHash(hash))
+	}
+	ref, err := host.imagePath(arg)
 	if err != nil {
 		return err
 	}
-	img, err := image.Open(ctx, o.root, ref, options...)
+	img, err := image.Open(ctx, host.root, ref, options...)
 	if err != nil {
 		return err
 	}
@@ -83,26 +88,6 @@ func (a *app) portableVerify(ctx context.Context, arg string, o *verifyOptions) 
 		return nil
 	}
 	return printVerdict(a.out, img)
-}
-
-// options are those with which the image is opened.
-func (o *verifyOptions) options() ([]image.Option, error) {
-	list := []image.Option{image.WithTrust(o.root, o.certificates...)}
-	if o.rootHash != "" {
-		hash, err := image.ParseRootHash(o.rootHash)
-		if err != nil {
-			return nil, fmt.Errorf("--root-hash: %w", err)
-		}
-		list = append(list, image.WithRootHash(hash))
-	}
-	if o.policy != "" {
-		p, err := image.ParsePolicy(o.policy)
-		if err != nil {
-			return nil, fmt.Errorf("--image-policy: %w", err)
-		}
-		list = append(list, image.WithPolicy(p))
-	}
-	return list, nil
 }
 
 // verdict is what verify says as JSON.

@@ -12,7 +12,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/lockport/lockport/idle"
@@ -29,6 +31,15 @@ func main() {
 }
 
 func run(timeout time.Duration, listen string) error {
+	// systemd sends SIGTERM when the service is to stop. Where threads are scarce, as
+	// in the strictest profile of portable services, that ends the process at once.
+	ctx := context.Background()
+	if tasksAllowed("/proc/self/cgroup", "/sys/fs/cgroup") >= signalTasks {
+		var cancel context.CancelFunc
+		ctx, cancel = signal.NotifyContext(ctx, syscall.SIGTERM)
+		defer cancel()
+	}
+
 	// systemd made the directory: StateDirectory=. If there are several, take the first.
 	state := filepath.SplitList(os.Getenv("STATE_DIRECTORY"))
 	if len(state) == 0 {
@@ -65,12 +76,10 @@ func run(timeout time.Duration, listen string) error {
 	// when the next request is on its way; see the comment of package idle.
 	server.SetKeepAlivesEnabled(false)
 
-	// This returns when nobody has come for a while. Every visitor that was let in has
-	// then been served; the next one makes systemd start us again. The context could
-	// stop it sooner, at SIGTERM, but package os/signal takes three threads, and the
-	// strictest profile of portable services allows four in all.
+	// This returns when nobody has come for a while, or at SIGTERM. Every visitor that
+	// was let in has then been served; the next one makes systemd start us again.
 	s := &idle.Server{Timeout: timeout, Manager: manager}
-	return s.RunHTTP(context.Background(), server, listeners...)
+	return s.RunHTTP(ctx, server, listeners...)
 }
 
 func handler(visitors *counter) http.Handler {

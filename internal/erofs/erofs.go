@@ -25,8 +25,8 @@ import (
 // passed on, and is none of these.
 var (
 	ErrNotErofs    = errors.New("not an erofs image")
-	ErrUnsupported = errors.New("unsupported erofs feature")
 	ErrDamaged     = errors.New("damaged erofs image")
+	ErrUnsupported = error(imagefs.Unsupported("unsupported erofs feature")) // also [errors.ErrUnsupported]
 )
 
 // le is the byte order of the format.

@@ -100,9 +100,10 @@ func (l *listing) add(dirent []byte, name string) error {
 	return nil
 }
 
-// kind is the type of an entry. Old images only have it in the inode.
+// kind is the type of an entry. Old images only have it in the inode, and so have
+// entries that say that they do not know it.
 func (l *listing) kind(inode uint64, number byte) (fs.FileMode, error) {
-	if l.e.super.incompat&incompatFileType != 0 {
+	if l.e.super.incompat&incompatFileType != 0 && number != 0 {
 		return imagefs.EntryType(number), nil
 	}
 	n, err := l.e.readInode(inode)

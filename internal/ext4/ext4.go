@@ -25,8 +25,8 @@ import (
 // passed on, and is none of these.
 var (
 	ErrNotExt4     = errors.New("not an ext4 image")
-	ErrUnsupported = errors.New("unsupported ext4 feature")
 	ErrDamaged     = errors.New("damaged ext4 image")
+	ErrUnsupported = error(imagefs.Unsupported("unsupported ext4 feature")) // also [errors.ErrUnsupported]
 )
 
 // le is the byte order of the format.

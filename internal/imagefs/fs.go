@@ -1,6 +1,7 @@
 package imagefs
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"io/fs"
@@ -67,10 +68,15 @@ func (f *FS) target(n Node) (string, error) {
 		return "", noContent(n.Info().Mode)
 	}
 	b, err := f.blocks.Content(n, maxTarget)
-	if err == nil && len(b) == 0 {
-		err = f.damage("a link without a target")
+	switch {
+	case err != nil:
+		return "", err
+	case len(b) == 0:
+		return "", f.damage("a link without a target")
+	case bytes.IndexByte(b, 0) >= 0: // the kernel would see less of it
+		return "", f.damage("a link to %.300q", b)
 	}
-	return string(b), err
+	return string(b), nil
 }
 
 // ReadDir lists a directory, by name. The entries' Type needs no more reading,

@@ -12,6 +12,7 @@
 package imagefs
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"sync"
@@ -31,6 +32,15 @@ const (
 
 // MaxEntries is how many entries a directory may have.
 const MaxEntries = 1 << 20
+
+// Unsupported is the text of an error for what a format has and its reader can't
+// do. It is also [errors.ErrUnsupported].
+type Unsupported string
+
+func (u Unsupported) Error() string { return string(u) }
+
+// Is makes it [errors.ErrUnsupported].
+func (u Unsupported) Is(target error) bool { return target == errors.ErrUnsupported }
 
 // A Reader finds the inodes of one image. It is used by several goroutines.
 type Reader interface {

@@ -110,11 +110,12 @@ func (f *FS) list(n Node) ([]Dirent, error) {
 
 // check brings the entries in order and looks at their names.
 func (f *FS) check(list []Dirent) error {
+	if len(list) > MaxEntries {
+		return f.damage("more than %d entries", MaxEntries)
+	}
 	slices.SortFunc(list, func(a, b Dirent) int { return strings.Compare(a.Name, b.Name) })
 	for i, e := range list {
 		switch {
-		case i >= MaxEntries:
-			return f.damage("more than %d entries", MaxEntries)
 		case !validName(e.Name) || len(e.Name) > maxName:
 			return f.damage("an entry %.300q", e.Name)
 		case i > 0 && e.Name == list[i-1].Name:

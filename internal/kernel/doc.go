@@ -1,5 +1,5 @@
 // Package kernel is where the program touches the Linux kernel: dm-crypt
-// mappings, loop devices, block device properties, keys and locked memory. It
+// mappings, loop devices, mounts of images, block device properties, keys and locked memory. It
 // talks to the kernel by system calls alone, starts no process and links no
 // library.
 //

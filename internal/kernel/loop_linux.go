@@ -32,7 +32,7 @@ func (m *Mapper) AttachLoop(path string, readOnly bool) (device string, release 
 		return "", nil, err
 	}
 	defer file.Close()
-	loop, err := m.attachLoop(file, flag)
+	loop, err := m.attachLoop(file, flag, 0, 0)
 	if err != nil {
 		return "", nil, fmt.Errorf("making a loop device of %s: %w", path, err)
 	}
@@ -44,7 +44,9 @@ func (m *Mapper) AttachLoop(path string, readOnly bool) (device string, release 
 	}, nil
 }
 
-func (m *Mapper) attachLoop(file *os.File, flag int) (*os.File, error) {
+// attachLoop makes a device of a part of a file, in bytes; size 0 is all that
+// follows the offset.
+func (m *Mapper) attachLoop(file *os.File, flag int, offset, size uint64) (*os.File, error) {
 	ctl, err := openNode(filepath.Join(m.o.Dev, "loop-control"), os.O_RDWR, unix.S_IFCHR, unix.Mkdev(10, 237))
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
 		return nil, fmt.Errorf("loop devices are %w", ErrUnsupported)
@@ -54,7 +56,7 @@ func (m *Mapper) attachLoop(file *os.File, flag int) (*os.File, error) {
 	}
 	defer ctl.Close()
 	for range loopTries {
-		loop, err := m.tryLoop(ctl, file, flag)
+		loop, err := m.tryLoop(ctl, file, flag, offset, size)
 		if !errors.Is(err, unix.EBUSY) {
 			return loop, err
 		}
@@ -62,7 +64,7 @@ func (m *Mapper) attachLoop(file *os.File, flag int) (*os.File, error) {
 	return nil, errors.New("others take every free loop device first")
 }
 
-func (m *Mapper) tryLoop(ctl, file *os.File, flag int) (*os.File, error) {
+func (m *Mapper) tryLoop(ctl, file *os.File, flag int, offset, size uint64) (*os.File, error) {
 	n, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
 	if err != nil {
 		return nil, err
@@ -72,15 +74,16 @@ func (m *Mapper) tryLoop(ctl, file *os.File, flag int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := configureLoop(loop, file, flag); err != nil {
+	if err := configureLoop(loop, file, flag, offset, size); err != nil {
 		loop.Close()
 		return nil, err
 	}
 	return loop, nil
 }
 
-func configureLoop(loop, file *os.File, flag int) error {
-	c := unix.LoopConfig{Fd: uint32(file.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}}
+func configureLoop(loop, file *os.File, flag int, offset, size uint64) error {
+	c := unix.LoopConfig{Fd: uint32(file.Fd())}
+	c.Info = unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR, Offset: offset, Sizelimit: size}
 	if flag == os.O_RDONLY {
 		c.Info.Flags |= unix.LO_FLAGS_READ_ONLY
 	}

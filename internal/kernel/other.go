@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"os"
 	"time"
@@ -41,6 +42,11 @@ func (m *Mapper) Mapped(context.Context, string) (string, error) { return "", Er
 // AttachLoop returns [ErrUnsupported].
 func (m *Mapper) AttachLoop(string, bool) (string, func() error, error) {
 	return "", nil, ErrUnsupported
+}
+
+// Mount returns [ErrUnsupported].
+func (m *Mapper) Mount(context.Context, *os.File, int64, int64, string) (fs.ReadLinkFS, func() error, error) {
+	return nil, nil, ErrUnsupported
 }
 
 // Backing returns [ErrUnsupported].

@@ -36,7 +36,8 @@ var arrows = map[string][]string{
 	"internal/ask":    {"volume", "luks2", "secret"},
 	"internal/kernel": {"luks2", "image", "secret"},
 
-	"internal/squashfs": {},
+	"internal/zstd":     {},
+	"internal/squashfs": {"internal/zstd"},
 	"internal/imagefs":  {},
 	"internal/erofs":    {"internal/imagefs"},
 	"internal/ext4":     {"internal/imagefs"},
