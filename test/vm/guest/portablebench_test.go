@@ -24,7 +24,7 @@ func TestBenchPortable(t *testing.T) {
 	}{{"a small image", small, rounds}, {"1 GiB, 2,000 units", large, 5}} {
 		steps := func(p portabler) (list []func() time.Duration) {
 			for _, args := range [][]string{{"inspect"}, {"attach", "--no-reload"}, {"detach", "--no-reload"}} {
-				list = append(list, timed(t, nil, p.command(with(args, image.path)...)...))
+				list = append(list, timed(t, patient, p.command(with(args, image.path)...)...))
 			}
 			return list
 		}
@@ -36,6 +36,10 @@ func TestBenchPortable(t *testing.T) {
 	}
 	t.Log("\n" + bench.Table(rows))
 }
+
+// patient lets portablectl wait for more than 25 seconds: 2,000 units take its
+// service longer under emulation.
+var patient = []string{"SYSTEMD_BUS_TIMEOUT=110"}
 
 // makeLarge makes an image of 1 GiB with 2,000 units.
 func makeLarge(t testing.TB) string {
