@@ -1,7 +1,7 @@
 # `make build`, `make test` and `make vm-test` are the ones to know. Variables that a call may set:
 #   make test      CI=1 (a missing peer fails; fuzzes too)  PKG='./luks2 ./volume'  RUN=pattern
-#   make vm-test   RUN=pattern KEEP=1 PKG=./package ACCEL=kvm TIMEOUT=25m ARGS='flags of the test binary'
-#   make fuzz      FUZZTIME=60s (for each target)
+#   make vm-test   RUN=pattern KEEP=1 PKG=./package ACCEL=kvm TIMEOUT=45m ARGS='flags of the test binary'
+#   make fuzz      FUZZTIME=30s (for each target)
 #   make install   PREFIX=/usr/local DESTDIR= ALIASES=1 (links under the originals' names)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 
 GO ?= go
 PREFIX ?= /usr/local
-FUZZTIME ?= 60s
+FUZZTIME ?= 30s
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"

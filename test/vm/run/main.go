@@ -45,7 +45,7 @@ func main() {
 	flag.StringVar(&c.pkg, "pkg", "./test/vm/guest", "`package` whose tests run in the guest")
 	flag.StringVar(&c.accel, "accel", "tcg,thread=multi", "qemu `accelerator`")
 	flag.StringVar(&c.logs, "logs", "bin/vm-logs", "`folder` that keeps console, journal and output")
-	flag.DurationVar(&c.timeout, "timeout", 25*time.Minute, "bound of the whole run")
+	flag.DurationVar(&c.timeout, "timeout", 45*time.Minute, "bound of the whole run")
 	flag.BoolVar(&c.keep, "keep", false, "leave the machine up after the tests and offer a shell")
 	flag.BoolVar(&c.bench, "bench", false, "run the benchmarks (TestBench...) and nothing else")
 	shell := flag.String("shell", "", "connect to the shell of a kept machine at this `socket`")
