@@ -22,6 +22,9 @@ type Manager interface {
 	// States returns what is known of units, and of loaded instances of those
 	// that are templates. What nothing is known of is left out.
 	States(ctx context.Context, units []string) ([]UnitState, error)
+	// Running returns the names of all units that run, or are about to or about to
+	// end. It takes no longer for many units than for one.
+	Running(ctx context.Context) ([]string, error)
 	// Reload makes the manager read its units anew.
 	Reload(ctx context.Context) error
 	// Enable makes or removes the links that start units at boot, and says
@@ -51,10 +54,13 @@ type UnitState struct {
 	File   string // whether it is enabled; "" for instances
 }
 
-// active tells whether it runs, or is about to or about to end.
-func (u UnitState) active() bool {
-	return slices.Contains([]string{"activating", "active", "reloading", "deactivating"}, u.Active)
+// ActiveStates are those of a unit that runs, or is about to or about to end.
+func ActiveStates() []string {
+	return []string{"activating", "active", "reloading", "deactivating"}
 }
+
+// active tells whether it runs, or is about to or about to end.
+func (u UnitState) active() bool { return slices.Contains(ActiveStates(), u.Active) }
 
 // enabled tells whether something starts it, as the original sees it: a file that
 // is only there, or linked to, is not.
@@ -102,16 +108,16 @@ func isOf(name, unit string) bool { return name == unit || templateFor(name) == 
 // Active returns those of the units that run, and the instances that do of those
 // that are templates.
 func Active(ctx context.Context, m Manager, units []string) ([]string, error) {
-	states, err := m.States(ctx, units)
+	if len(units) == 0 {
+		return nil, nil
+	}
+	running, err := m.Running(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var list []string
-	for _, s := range states {
-		if s.active() && slices.ContainsFunc(units, func(u string) bool { return isOf(s.Name, u) }) {
-			list = append(list, s.Name)
-		}
-	}
+	list := slices.DeleteFunc(running, func(name string) bool {
+		return !slices.ContainsFunc(units, func(u string) bool { return isOf(name, u) })
+	})
 	slices.Sort(list)
 	return list, nil
 }

@@ -32,6 +32,16 @@ func (m *fakeManager) States(_ context.Context, units []string) ([]UnitState, er
 	}
 	return list, m.err
 }
+func (m *fakeManager) Running(context.Context) ([]string, error) {
+	m.asked = append(m.asked, "running")
+	var list []string
+	for _, s := range m.units {
+		if s.active() {
+			list = append(list, s.Name)
+		}
+	}
+	return list, m.err
+}
 func (m *fakeManager) Reload(context.Context) error { return m.err }
 func (m *fakeManager) Enable(context.Context, []string, bool, Scope) ([]Change, error) {
 	return nil, m.err

@@ -119,7 +119,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	return nil
 }
 
-// loaded is a line of ListUnitsByPatterns.
+// loaded is a line of ListUnitsByPatterns and of ListUnitsFiltered.
 type loaded struct {
 	Name, Description, Load, Active, Sub, Following string
 	Object                                          dbus.ObjectPath
@@ -160,6 +160,24 @@ func (m *Manager) States(ctx context.Context, units []string) ([]portable.UnitSt
 			list = append(list, portable.UnitState{Name: name})
 		}
 		list[i].File = f.State
+	}
+	return list, nil
+}
+
+// Running asks for the units that run, whatever they are called.
+func (m *Manager) Running(ctx context.Context) ([]string, error) {
+	ctx, cancel, c, err := m.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	var active []loaded
+	if err := c.wait(ctx, c.send(ctx, "ListUnitsFiltered", portable.ActiveStates()), &active); err != nil {
+		return nil, fmt.Errorf("asking the service manager which units run: %w", err)
+	}
+	list := make([]string, 0, len(active))
+	for _, u := range active {
+		list = append(list, u.Name)
 	}
 	return list, nil
 }

@@ -153,6 +153,10 @@ func (m *Manager) meet(conn net.Conn, msg *dbus.Message, member string) error {
 		return m.reply(conn, msg)
 	case "ListUnitsByPatterns":
 		return m.reply(conn, msg, m.loaded(msg.Body[1].([]string)))
+	case "ListUnitsFiltered":
+		return m.reply(conn, msg, slices.DeleteFunc(m.loaded(nil), func(u loadedUnit) bool {
+			return !slices.Contains(msg.Body[0].([]string), u.Active)
+		}))
 	case "ListUnitFilesByPatterns":
 		return m.reply(conn, msg, m.files(msg.Body[1].([]string)))
 	case "EnableUnitFilesWithFlags", "DisableUnitFilesWithFlags":

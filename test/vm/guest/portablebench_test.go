@@ -21,7 +21,7 @@ func TestBenchPortable(t *testing.T) {
 	for _, image := range []struct {
 		what, path string
 		rounds     int
-	}{{"a small image", small, rounds}, {"1 GiB, 2,000 units", large, 5}} {
+	}{{"a small image", small, rounds}, {"1 GiB, 2,000 units", large, 3}} {
 		steps := func(p portabler) (list []func() time.Duration) {
 			for _, args := range [][]string{{"inspect"}, {"attach", "--no-reload"}, {"detach", "--no-reload"}} {
 				list = append(list, timed(t, patient, p.command(with(args, image.path)...)...))
