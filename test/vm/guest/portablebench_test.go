@@ -12,28 +12,31 @@ import (
 )
 
 // TestBenchPortable compares what is done with an image without the service
-// manager: a small one, and one of 1 GiB with 2,000 units.
+// manager's taking notice: a small one, and one of 1 GiB with 2,000 units.
 func TestBenchPortable(t *testing.T) {
-	portableSpace(t)
-	small := formOf(t, "squashfs").path()
-	large := makeLarge(t)
-	var rows []bench.Row
-	for _, image := range []struct {
-		what, path string
-		rounds     int
-	}{{"a small image", small, rounds}, {"1 GiB, 2,000 units", large, 3}} {
-		steps := func(p portabler) (list []func() time.Duration) {
-			for _, args := range [][]string{{"inspect"}, {"attach", "--no-reload"}, {"detach", "--no-reload"}} {
-				list = append(list, timed(t, patient, p.command(with(args, image.path)...)...))
-			}
-			return list
+	t.Run("small", func(t *testing.T) {
+		portableSpace(t)
+		benchPortable(t, "a small image", formOf(t, "squashfs").path(), rounds)
+	})
+	t.Run("large", func(t *testing.T) {
+		portableSpace(t)
+		benchPortable(t, "1 GiB, 2,000 units", makeLarge(t), 3)
+	})
+}
+
+func benchPortable(t *testing.T, what, image string, rounds int) {
+	t.Helper()
+	steps := func(p portabler) (list []func() time.Duration) {
+		for _, args := range [][]string{{"inspect"}, {"attach", "--no-reload"}, {"detach", "--no-reload"}} {
+			list = append(list, timed(t, patient, p.command(with(args, image)...)...))
 		}
-		var work []string
-		for _, verb := range []string{"inspect", "attach", "detach"} {
-			work = append(work, fmt.Sprintf("portable %s, %s", verb, image.what))
-		}
-		rows = append(rows, bench.CompareSteps(work, "≤ 0.3", image.rounds, steps(theirPortable), steps(ourPortable))...)
+		return list
 	}
+	var work []string
+	for _, verb := range []string{"inspect", "attach", "detach"} {
+		work = append(work, fmt.Sprintf("portable %s, %s", verb, what))
+	}
+	rows := bench.CompareSteps(work, "≤ 0.3", rounds, steps(theirPortable), steps(ourPortable))
 	t.Log("\n" + bench.Table(rows))
 }
 
