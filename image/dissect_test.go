@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -349,5 +350,35 @@ func TestCertificatesOfAHost(t *testing.T) {
 	_, err = look(t, put(t, squash(t), nil), WithCertificates(func() ([]*x509.Certificate, error) { called = true; return nil, nil }))
 	if err != nil || called {
 		t.Error("certificates are read for an image without a signature", err)
+	}
+}
+
+// A root hash from elsewhere is that of the root file system, whatever is beside
+// the image: that another part has it proves nothing of what is run.
+func TestRootHashIsOfRoot(t *testing.T) {
+	t.Parallel()
+	data := squash(t)
+	list, hash := protected(t, data, gpt.Usr, "")
+	img := disk(t, append(list, part{kind: gpt.Root, data: data})...)
+	root := put(t, img, map[string]string{"a.usrhash": strings.Repeat("00", 32)})
+	if have, err := look(t, root, WithRootHash(hash)); err == nil {
+		t.Error(have)
+	}
+}
+
+// What is beside an image has to be a file: a link is not copied with it, and a
+// fifo would be waited for.
+func TestOddHashTrees(t *testing.T) {
+	t.Parallel()
+	root := put(t, squash(t), nil)
+	name := filepath.Join(root, "srv/a.verity")
+	must2(t, syscall.Mkfifo(name, 0o600))
+	if _, err := look(t, root); !errors.Is(err, ErrNotRegular) {
+		t.Error(err)
+	}
+	must2(t, os.Remove(name))
+	must2(t, os.Symlink("a.raw", name))
+	if _, err := look(t, root); !errors.Is(err, ErrNotRegular) {
+		t.Error(err)
 	}
 }

@@ -103,7 +103,8 @@ func find(ctx context.Context, t *Tree, ref string) (Info, error) {
 			if err == nil {
 				return i, nil
 			}
-			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNotImage) && !errors.Is(err, ErrNotFound) {
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNotImage) && !errors.Is(err, ErrNotFound) &&
+				!errors.Is(err, syscall.ELOOP) && !errors.Is(err, syscall.ENOTDIR) {
 				return Info{}, err
 			}
 		}

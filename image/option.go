@@ -48,8 +48,8 @@ func WithCertificates(list func() ([]*x509.Certificate, error)) Option {
 	return func(o *options) { o.trusted = list }
 }
 
-// WithRootHash sets the root hash that an image must have. What is found in the
-// image or beside it does not count then.
+// WithRootHash sets the root hash that the root file system of an image must have.
+// What is found in the image or beside it does not count then.
 func WithRootHash(hash []byte) Option { return func(o *options) { o.rootHash = hash } }
 
 // ParseRootHash reads a root hash as hex digits.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/lockport/lockport/internal/gpt"
 	"github.com/lockport/lockport/internal/verity"
@@ -50,23 +51,40 @@ const maxBeside = 4 << 20
 func findSidecar(dir *os.Root, at string, f *os.File, o options) (*sidecar, error) {
 	s := &sidecar{}
 	name, raw := strings.CutSuffix(at, ".raw")
-	if raw {
-		if err := s.findHash(dir, name, f); err != nil {
-			return nil, err
-		}
-		var err error
-		s.tree, err = dir.Open(name + ".verity")
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	var err error
+	switch {
+	case o.rootHash != nil:
+		s.of, s.hash, s.from = gpt.Root, o.rootHash, SourceGiven
+	case raw:
+		err = s.findHash(dir, name, f)
 	}
-	if o.rootHash != nil {
-		if s.of == "" {
-			s.of = gpt.Root
-		}
-		s.hash, s.from, s.signature = o.rootHash, SourceGiven, nil
+	if raw && err == nil {
+		s.tree, err = openTreeFile(dir, name+".verity")
 	}
-	return s, nil
+	return s, err
+}
+
+// openTreeFile opens the hash tree beside an image; nil if there is none.
+func openTreeFile(dir *os.Root, name string) (*os.File, error) {
+	if there, err := isBeside(dir, name); err != nil || !there {
+		return nil, err
+	}
+	return dir.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// isBeside tells whether there is a file. It is no link: an image that is copied
+// has to be as well protected as it was.
+func isBeside(dir *os.Root, name string) (bool, error) {
+	s, err := dir.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !s.Mode().IsRegular():
+		return false, fmt.Errorf("/%s: %w", name, ErrNotRegular)
+	}
+	return true, nil
 }
 
 func (s *sidecar) findHash(dir *os.Root, name string, f *os.File) error {
@@ -103,10 +121,12 @@ func hashText(dir *os.Root, f *os.File, attribute, name string) (text []byte, fr
 
 // readBeside reads a small file that may be missing, but not empty.
 func readBeside(dir *os.Root, name string) ([]byte, error) {
+	there, err := isBeside(dir, name)
+	if err != nil || !there {
+		return nil, err
+	}
 	text, err := ReadFile(directory{dir}, name, maxBeside)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
 	case err != nil:
 		return nil, err
 	case len(text) == 0:

@@ -118,7 +118,7 @@ func (h *Host) steps(changes []Change) ([]step, error) {
 // perform takes the steps, and sees to it that they are on the disk.
 func (h *Host) perform(ctx context.Context, changes []Change, folder string, steps []step) error {
 	p := &performance{host: h, changes: changes, folder: folder, steps: steps, folders: map[string]bool{}}
-	for _, pass := range []func(context.Context, int) error{p.prepare, p.finish} {
+	for _, pass := range []func(context.Context, int) error{p.prepare, p.units, p.clear} {
 		for i, c := range changes {
 			err := ctx.Err()
 			if err == nil {
@@ -135,10 +135,10 @@ func (h *Host) perform(ctx context.Context, changes []Change, folder string, ste
 	return nil
 }
 
-// performance takes the steps of a transaction in two passes. What keeps a unit in
-// its image and in its sandbox is on the disk before the unit is there: should
-// the power fail between, no unit is found without. And in between, all can go
-// to the disk at once.
+// performance takes the steps of a transaction in three passes. What keeps a unit
+// in its image and in its sandbox is on the disk before the unit is there, and as
+// long as it is: should the power fail between, no unit is found without. And in
+// between, all can go to the disk at once.
 type performance struct {
 	host    *Host
 	changes []Change
@@ -148,12 +148,14 @@ type performance struct {
 	folders map[string]bool
 }
 
-// late tells whether a change waits for the second pass: what takes something
-// away, and units.
-func (c Change) late() bool {
+// isUnit tells whether a change is one of a unit, and not of what belongs to it.
+func (c Change) isUnit() bool {
 	dir := path.Dir(c.Path)
-	return c.Type == Unlink || c.Type != Mkdir && (dir == Persistent.attached() || dir == Runtime.attached())
+	return (dir == Persistent.attached() || dir == Runtime.attached()) && unitType(path.Base(c.Path)) != ""
 }
+
+// late tells whether a change waits for a later pass.
+func (c Change) late() bool { return c.isUnit() || c.Type == Unlink }
 
 // hasContent tells whether a change writes a file.
 func (c Change) hasContent() bool { return (c.Type == Copy || c.Type == Write) && !c.image }
@@ -172,8 +174,15 @@ func (p *performance) prepare(ctx context.Context, i int) error {
 	return p.place(ctx, i)
 }
 
-func (p *performance) finish(ctx context.Context, i int) error {
-	if !p.changes[i].late() {
+func (p *performance) units(ctx context.Context, i int) error {
+	if !p.changes[i].isUnit() {
+		return nil
+	}
+	return p.place(ctx, i)
+}
+
+func (p *performance) clear(ctx context.Context, i int) error {
+	if c := p.changes[i]; c.isUnit() || !c.late() {
 		return nil
 	}
 	return p.place(ctx, i)

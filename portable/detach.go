@@ -25,12 +25,13 @@ func (h *Host) PlanDetach(ctx context.Context, refs []Ref, o DetachOptions) (*Pl
 	for _, ref := range refs {
 		are = append(are, h.matcher(ctx, ref))
 	}
-	return h.planRemoval(ctx, refs, o.Scope, are)
+	return h.planRemoval(ctx, refs, o.Scope, are, nil)
 }
 
 // planRemoval plans the end of what has a marker that one of the functions means,
-// and wants that each means one; they belong to the references.
-func (h *Host) planRemoval(ctx context.Context, refs []Ref, s Scope, are []func(Marker) bool) (*Plan, error) {
+// and wants that each means one; they belong to the references. What the markers
+// in stay name is needed afterwards.
+func (h *Host) planRemoval(ctx context.Context, refs []Ref, s Scope, are []func(Marker) bool, stay []Marker) (*Plan, error) {
 	list, err := h.Attached(ctx, s)
 	if err != nil {
 		return nil, err
@@ -52,10 +53,14 @@ func (h *Host) planRemoval(ctx context.Context, refs []Ref, s Scope, are []func(
 	if i := slices.Index(found, false); i >= 0 {
 		return nil, h.notAttached(ctx, refs[i], s, kept)
 	}
-	if err := r.links(kept); err != nil {
+	for _, a := range kept {
+		stay = append(stay, a.Marker)
+	}
+	if err := r.links(stay); err != nil {
 		return nil, err
 	}
 	// An empty directory goes, too, but not one that others have to do with.
+	r.plan.copies = r.copies
 	_, err = r.folder(s.attached())
 	return r.plan, err
 }
@@ -149,13 +154,13 @@ func (r *removal) unit(a Attachment) error {
 }
 
 // links plans the end of the links by which images elsewhere are found, unless
-// what stays attached names them. Only links to these images go: whatever else
+// what stays attached names them, or goes through them. Only links to these images go: whatever else
 // has such a name is not ours.
-func (r *removal) links(kept []Attachment) error {
+func (r *removal) links(stay []Marker) error {
 	for _, m := range r.plan.Markers {
 		for _, p := range m {
-			used := slices.ContainsFunc(kept, func(a Attachment) bool { return slices.Contains(a.Marker, p) })
 			link := path.Join(r.plan.Scope.images(), path.Base(p))
+			used := slices.ContainsFunc(stay, func(m Marker) bool { return slices.Contains(m, p) || slices.Contains(m, link) })
 			if used || r.gone[link] || !path.IsAbs(p) {
 				continue
 			}

@@ -62,12 +62,17 @@ func (d *dirs) forget(name string) {
 	})
 }
 
-// Close closes all.
-func (d *dirs) Close() error {
+// forgetAll closes all directories but the top.
+func (d *dirs) forgetAll() {
 	for _, o := range d.open {
 		_ = o.Close()
 	}
 	d.open = nil
+}
+
+// Close closes all.
+func (d *dirs) Close() error {
+	d.forgetAll()
 	return d.top.Close()
 }
 
@@ -109,6 +114,7 @@ func (d *dirs) change(name string, f func(r *os.Root, base string) error) error 
 }
 
 func (d *dirs) Mkdir(name string, mode fs.FileMode) error {
+	d.forget(name)
 	return d.change(name, func(r *os.Root, base string) error { return r.Mkdir(base, mode) })
 }
 

@@ -100,7 +100,10 @@ func (h *Host) place(dir string) (string, error) {
 }
 
 // lookAgain forgets where directories are: time has passed.
-func (h *Host) lookAgain() { h.places = nil }
+func (h *Host) lookAgain() {
+	h.places = nil
+	h.root.forgetAll()
+}
 
 // lstat describes a path of the host; nil if there is nothing.
 func (h *Host) lstat(p string) (fs.FileInfo, error) {

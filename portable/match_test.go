@@ -163,3 +163,18 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 }
+
+// A service does not go without a sandbox because its profile lacks a file.
+func TestProfileWithoutService(t *testing.T) {
+	t.Parallel()
+	h := openHost(t, tree(t, map[string]string{
+		"etc/systemd/portable/profile/mine/socket.conf":   "[Socket]\n",
+		"etc/systemd/portable/profile/strict/socket.conf": "[Socket]\n",
+	}))
+	if _, _, err := h.profileDropIn(profile{name: "mine"}, "service"); !errors.Is(err, ErrNoProfile) {
+		t.Error(err)
+	}
+	if source, text, err := h.profileDropIn(profile{name: "strict"}, "service"); err != nil || source != "" || len(text) == 0 {
+		t.Error(source, err)
+	}
+}

@@ -45,6 +45,8 @@ type Plan struct {
 	Units []string
 	// Prefixes that chose the units of an attachment.
 	Prefixes []string
+
+	copies []imageCopy // that units were run from which it removes
 }
 
 // gone returns the units that nothing is left of.

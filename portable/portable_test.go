@@ -346,3 +346,29 @@ func TestUnitsStayInside(t *testing.T) {
 		t.Error("a unit of any size is taken")
 	}
 }
+
+// What goes on to be used is not removed: neither the link by which an image is
+// found, nor a copy, when it is attached anew by that name.
+func TestUsedStays(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []CopyMode{CopyAuto, CopyMixed} {
+		h := openHost(t, services(t))
+		apply := func(p *Plan, err error) {
+			t.Helper()
+			must(t, err)
+			must(t, h.Apply(ctx(), p))
+		}
+		o := AttachOptions{Scope: Persistent, Copy: mode}
+		apply(h.PlanAttach(ctx(), webRef("1"), o))
+		by := []Ref{{Image: "web_1"}}
+		apply(h.PlanReattach(ctx(), by, AttachOptions{Scope: Persistent}))
+		if _, err := h.tree.Stat("etc/portables/web_1/usr/lib/os-release"); err != nil {
+			t.Errorf("%q: %v", mode, err)
+		}
+		// A copy goes with what runs from it, a link of someone who names it stays.
+		apply(h.PlanDetach(ctx(), by, DetachOptions{Scope: Persistent}))
+		if s, err := h.lstat("/etc/portables/web_1"); err != nil || (s == nil) != (mode == CopyMixed) {
+			t.Errorf("%q: %v, %v", mode, s, err)
+		}
+	}
+}

@@ -96,5 +96,13 @@ func (h *Host) profileDropIn(p profile, unitType string) (source string, content
 			return "", nil, fmt.Errorf("profile %s: %w", p.name, err)
 		}
 	}
-	return "", nil, nil
+	if unitType != "service" {
+		return "", nil, nil
+	}
+	// A service does not go without a sandbox because a file is missing.
+	content, err = ownProfiles.ReadFile("profile/" + file)
+	if err != nil {
+		return "", nil, fmt.Errorf("%q: %w: it has no service.conf", p.name, ErrNoProfile)
+	}
+	return "", content, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"path"
 	"slices"
+
+	"github.com/lockport/lockport/image"
 )
 
 // PlanReattach says what it changes to attach images in the place of what is
@@ -15,12 +17,21 @@ func (h *Host) PlanReattach(ctx context.Context, refs []Ref, o AttachOptions) (*
 		return nil, err
 	}
 	var are []func(Marker) bool
+	var stay []Marker
 	for _, m := range list {
 		are = append(are, m.marker().sameButVersion)
+		stay = append(stay, needed(m.marker(), o.Copy))
 	}
-	old, err := h.planRemoval(ctx, refs, o.Scope, are)
+	old, err := h.planRemoval(ctx, refs, o.Scope, are, stay)
 	if err != nil {
 		return nil, err
+	}
+	for _, m := range list {
+		for _, c := range old.copies { // which it goes on to run from
+			if slices.Contains(m.marker(), c.to) {
+				m.copies = append(m.copies, c)
+			}
+		}
 	}
 	now := newOverlay(h)
 	for _, c := range old.Changes {
@@ -34,6 +45,15 @@ func (h *Host) PlanReattach(ctx context.Context, refs []Ref, o AttachOptions) (*
 	}
 	merge(plan, old)
 	return plan, nil
+}
+
+// needed are the images of a marker that have to stay where they are. What is
+// copied instead takes the place of the link.
+func needed(m Marker, mode CopyMode) Marker {
+	if mode != CopyMixed {
+		return m
+	}
+	return slices.DeleteFunc(slices.Clone(m), func(p string) bool { return !image.InSearchPath(p) })
 }
 
 // merge adds to an attachment the removals that it does not make good, and

@@ -1,6 +1,7 @@
 package portable
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -18,6 +19,9 @@ type Release map[string]string
 func ParseRelease(text []byte) (Release, error) {
 	if len(text) > maxRelease {
 		return nil, fmt.Errorf("more than %d bytes", maxRelease)
+	}
+	if !image.Printable(strings.NewReplacer("\n", " ", "\t", " ", "\r", " ").Replace(string(text))) {
+		return nil, errors.New("control characters or invalid UTF-8")
 	}
 	r := Release{}
 	n := 0

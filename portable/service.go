@@ -260,6 +260,10 @@ func (l *Local) Remove(ctx context.Context, ref string) ([]string, error) {
 		return nil, err
 	}
 	defer h.Close()
+	// What an interrupted change has taken away may come back, and need the image.
+	if err := h.Settled(ctx); err != nil {
+		return nil, err
+	}
 	return image.Remove(ctx, l.Root, ref, func(info image.Info) error {
 		now, err := h.usage(ctx)
 		if err != nil {

@@ -96,6 +96,8 @@ func readUnit(img *image.Image, name string) (*Unit, error) {
 		return nil, fmt.Errorf("/%s: %w: %w", name, ErrUnit, err)
 	case len(text) == 0:
 		return nil, nil
+	case !image.Printable(at):
+		return nil, fmt.Errorf("/%s: %w: it is a link to a name with control characters", name, ErrUnit)
 	case !image.Printable(strings.NewReplacer("\n", " ", "\t", " ", "\r", " ").Replace(string(text))):
 		return nil, fmt.Errorf("/%s: %w: control characters or invalid UTF-8", name, ErrUnit)
 	}
