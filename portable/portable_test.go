@@ -372,3 +372,30 @@ func TestUsedStays(t *testing.T) {
 		}
 	}
 }
+
+// Nor is a link removed that something else was attached through, by its name.
+func TestLinkOfOthersStays(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	release := filepath.Join(dir, "srv/ext/usr/lib/extension-release.d/extension-release.ext")
+	must(t, os.MkdirAll(filepath.Dir(release), 0o755))
+	must(t, os.WriteFile(release, []byte("ID=x\nVERSION_ID=1\n"), 0o644))
+	h := openHost(t, dir)
+	apply := func(p *Plan, err error) {
+		t.Helper()
+		must(t, err)
+		must(t, h.Apply(ctx(), p))
+	}
+	o := AttachOptions{Scope: Persistent}
+	apply(h.PlanAttach(ctx(), []Ref{{Image: "/srv/web_1", Prefixes: []string{"web.service"}}}, o))
+	apply(h.PlanAttach(ctx(), []Ref{{Image: "web_1", Extensions: []string{"/srv/ext"}, Prefixes: []string{"web-old"}}}, o))
+	apply(h.PlanDetach(ctx(), []Ref{{Image: "/srv/web_1"}}, DetachOptions{Scope: Persistent}))
+	list, err := h.Attached(ctx(), Persistent)
+	must(t, err)
+	if len(list) != 1 {
+		t.Fatalf("%+v", list)
+	}
+	if _, err := h.tree.Stat(list[0].Marker[0][1:]); err != nil {
+		t.Errorf("%s: %v", list[0].Unit, err)
+	}
+}
