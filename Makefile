@@ -32,7 +32,8 @@ build-arm64:
 	GOARCH=arm64 $(BUILD) -o bin/lockport-arm64 ./cmd/lockport
 
 demo: build
-	@examples/demo bin/lockport
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/activate ./examples/activate
+	@examples/demo bin/lockport bin/activate
 
 test: peers check unit $(if $(CI),fuzz)
 

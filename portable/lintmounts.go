@@ -2,7 +2,6 @@ package portable
 
 import (
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -51,15 +50,10 @@ func (l *lint) mountsOf(s *service) []mount {
 			return len(list) < maxMounts
 		})
 	}
-	for _, dir := range stateSettings {
-		eachWord(s.set, dir.key, func(v setting, w string) bool {
-			name, _, _ := strings.Cut(w, ":")
-			if e := expand(name, s.Name); e.known && fs.ValidPath(e.text) {
-				list = append(list, mount{path.Join(dir.top, e.text), directory, dir.key + "=" + e.text, v})
-			}
-			return len(list) < maxMounts
-		})
-	}
+	eachStateDirectory(s.set, s.Name, func(m mount) bool {
+		list = append(list, m)
+		return len(list) < maxMounts
+	})
 	return list
 }
 

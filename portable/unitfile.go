@@ -1,6 +1,7 @@
 package portable
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -49,7 +50,7 @@ func parseUnitFile(text []byte, sections ...string) *unitFile {
 		case line[0] == '[':
 			section = line[1 : len(line)-1]
 			if skip = !slices.Contains(sections, section); skip && !strings.HasPrefix(section, "X-") {
-				u.flaw(n, "there is no section ["+shorten(section)+"] in such a unit", false)
+				u.flaw(n, "there is no section ["+shorten(section)+"] here", false)
 			}
 		case skip:
 		case section == "":
@@ -119,4 +120,25 @@ func logicalLines(text string, yield func(n int, line string) bool) {
 func continued(line string) bool {
 	rest := strings.TrimRight(line, `\`)
 	return (len(line)-len(rest))%2 == 1
+}
+
+// Setting is an assignment in a file of systemd.syntax(7), with continuation lines
+// joined, and with its quotes and escapes.
+type Setting struct {
+	Section, Key, Value string
+	Line                int // of its beginning, counted from 1
+}
+
+// ParseSettings reads a file of that syntax that has only these sections. What a
+// service manager would pass over is an error here, with the line.
+func ParseSettings(text []byte, sections ...string) ([]Setting, error) {
+	u := parseUnitFile(text, sections...)
+	if len(u.flaws) > 0 {
+		return nil, fmt.Errorf("line %d: %s", u.flaws[0].line, u.flaws[0].text)
+	}
+	list := make([]Setting, 0, len(u.settings))
+	for _, s := range u.settings {
+		list = append(list, Setting{s.section, s.key, s.value, s.line})
+	}
+	return list, nil
 }

@@ -31,7 +31,7 @@ func TestParseUnitFile(t *testing.T) {
 		"line ends":        {text: "[Service]\r\nA=b\r\nC=d\r", want: []setting{set("Service", "A", "b", 2), set("Service", "C", "d", 3)}},
 		"byte order mark":  {text: "\uFEFF[Service]\nA=b", want: []setting{set("Service", "A", "b", 2)}},
 		"section of other": {text: "[X-Me]\nA=b\nnonsense\n[Service]\nC=d", want: []setting{set("Service", "C", "d", 5)}},
-		"unknown section":  {text: "[Sevice]\nA=b\n[Service]\nC=d", want: []setting{set("Service", "C", "d", 4)}, bad: []flaw{{1, "there is no section [Sevice] in such a unit", false}}},
+		"unknown section":  {text: "[Sevice]\nA=b\n[Service]\nC=d", want: []setting{set("Service", "C", "d", 4)}, bad: []flaw{{1, "there is no section [Sevice] here", false}}},
 		"before a section": {text: "A=b\n[Service]\n", bad: []flaw{{1, "it stands before the first section", false}}},
 		"no assignment":    {text: "[Service]\nA b\n=c\n", bad: []flaw{{2, `"A b" is no assignment`, false}, {3, "the name of the setting is missing", false}}},
 		"section, no end":  {text: "[Service\nA=b\n", bad: []flaw{{1, "the name of a section has no ] at its end", true}}},

@@ -40,6 +40,8 @@ var (
 	errNeedsManager = errors.New("needs a running system")
 	// errCopyMode marks a value of --copy that is none.
 	errCopyMode = errors.New("no copy mode")
+	// errNoSpec marks a folder that says nothing of an image.
+	errNoSpec = errors.New("no specification")
 	// errOutside marks an image that the tree does not have.
 	errOutside = errors.New("outside of the tree")
 )

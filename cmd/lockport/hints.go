@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lockport/lockport/build"
 	"github.com/lockport/lockport/image"
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/portable"
@@ -76,6 +77,8 @@ var advice = []struct {
 	{portable.ErrBadPrefix, "name the PREFIX of the units behind IMAGE"},
 	{portable.ErrMismatch, "take the extension that was built for this image"},
 	{portable.ErrRelease, "whoever builds the image has to mend this file"},
+	{errNoSpec, "name the specification, or say what is in the image with options; 'lockport portable new NAME' writes an example"},
+	{build.ErrSpec, "'lockport portable build --help' shows what can be said of an image"},
 	{image.ErrNotFound, "'lockport portable list' shows the images that are found by name; a path begins with / or ./"},
 	{image.ErrUnsupported, "unpack it to a directory of the tree and attach that"},
 	{image.ErrEncrypted, "a service has nobody to ask for a key: attach an image that is not encrypted"},

@@ -66,7 +66,7 @@ Without a command, it lists the images.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return a.portableList(cmd.Context(), o) }
 	a.bindList(cmd.Flags(), o)
 	cmd.AddCommand(a.portableVerbs(func() *portableOptions { return &portableOptions{} }, true)...)
-	cmd.AddCommand(a.portableLintCommand(), a.portableVerifyCommand(), a.portableRepairCommand())
+	cmd.AddCommand(a.portableBuildCommand(), a.portableNewCommand(), a.portableLintCommand(), a.portableVerifyCommand(), a.portableRepairCommand())
 	return cmd
 }
 

@@ -78,7 +78,7 @@ func (a *app) portableLint(ctx context.Context, args []string, o *lintOptions) e
 		if len(r.Prefixes) > 0 {
 			a.say("(Matching unit files with prefix '%s'.)", strings.Join(r.Prefixes, "', '"))
 		}
-		err = printReport(a.out, r, painter(isTerminal(a.out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"))
+		err = printReport(a.out, r, a.painter(a.out))
 	}
 	switch {
 	case err != nil:
@@ -89,6 +89,11 @@ func (a *app) portableLint(ctx context.Context, args []string, o *lintOptions) e
 		return lintWarnings
 	}
 	return nil
+}
+
+// painter is that of a stream: colours are for persons who want them.
+func (a *app) painter(w any) func(portable.Severity) string {
+	return painter(isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
 // painter returns what colours a severity, or leaves it as it is.

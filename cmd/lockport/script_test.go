@@ -54,6 +54,14 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	compiled := os.Getenv("GOCACHE")
+	if compiled == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiled = filepath.Join(dir, "go-build")
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -72,6 +80,10 @@ func TestScripts(t *testing.T) {
 			// What is typed in one script must not answer in another.
 			e.Setenv("SYSTEMD_ASK_PASSWORD_KEYRING_TIMEOUT_SEC", "0")
 			e.Setenv("LANG", "C.UTF-8")
+			// Scripts have no home, and what they compile is small.
+			e.Setenv("GOCACHE", compiled)
+			e.Setenv("GOPROXY", "off")
+			e.Setenv("GOTOOLCHAIN", "local")
 			return nil
 		},
 	})

@@ -39,23 +39,25 @@ var arrows = map[string][]string{
 	"internal/zstd":     {},
 	"internal/squashfs": {"internal/zstd"},
 	"internal/imagefs":  {},
-	"internal/erofs":    {"internal/imagefs"},
+	"internal/erofs":    {"internal/imagefs", "internal/squashfs"},
 	"internal/ext4":     {"internal/imagefs"},
 	"internal/version":  {},
 	"internal/gpt":      {"internal/version"},
 	"internal/verity":   {},
 	"image":             {"internal/squashfs", "internal/imagefs", "internal/erofs", "internal/ext4", "internal/gpt", "internal/verity", "internal/version"},
 	"portable":          {"image", "internal/squashfs"},
+	"build":             {"portable", "image", "internal/squashfs", "internal/erofs", "internal/gpt", "internal/verity", "secret"},
 	"internal/bus":      {"portable", "image"},
 	"internal/journal":  {},
 	"idle":              {},
 
 	"cmd/lockport": {
-		"internal/bus", "internal/journal", "portable", "image", "idle",
+		"internal/bus", "internal/journal", "build", "portable", "image", "idle",
 		"tpm2", "tpm2/eventlog", "tpm2/uki", "fido2", "pkcs11", "crypttab", "internal/ask", "internal/kernel",
 		"volume", "luks2", "secret",
 	},
 	"examples/walkthrough": {"idle"},
+	"examples/activate":    {},
 }
 
 // unixFolders may import x/sys/unix in every file, all others in *_linux.go.
