@@ -1,5 +1,6 @@
-// Package erofs reads uncompressed erofs images in this process: no mount, no
-// root, and none of the kernel's file-system code on bytes of unknown origin.
+// Package erofs reads and writes uncompressed erofs images in this process: no
+// mount, no root, and none of the kernel's file-system code on bytes of unknown
+// origin.
 //
 // The format is that of Linux (Documentation/filesystems/erofs.rst and the
 // on-disk structures described there); where that is silent, the kernel decides.

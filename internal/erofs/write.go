@@ -43,9 +43,11 @@ func unsuitable(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrSource, fmt.Sprintf(format, args...))
 }
 
-// What the writer makes. Blocks are those of all machines' pages.
+// BlockSize is that of all images that [Write] makes, in bytes.
+const BlockSize = blockSize
+
 const (
-	blockBits = 12
+	blockBits = 12 // of the smallest pages that Linux has
 	blockSize = 1 << blockBits
 	maxBlocks = noBlock // of an image
 )

@@ -132,7 +132,19 @@ func (b *builder) writeRest() error {
 		}
 	}
 	b.packer.closeAll()
+	b.padEnd()
 	return b.out.flush()
+}
+
+// padEnd adds a block where an inode without attributes or data behind it is the
+// image's end: fsck.erofs 1.5 reads there what attributes would begin with.
+func (b *builder) padEnd() {
+	for _, e := range b.all {
+		if b.out.next-e.at <= 2*slotSize && e.at+int64(b.headSize(e)) == b.out.next {
+			b.out.append(zeros[:blockSize])
+			return
+		}
+	}
 }
 
 // writeSpecial writes what is neither file nor directory.

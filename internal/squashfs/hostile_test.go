@@ -142,6 +142,7 @@ func TestRefusals(t *testing.T) {
 		{"block length", func(b []byte) { le32(b[inodeAt(t, b, "text")+32:], wordPlain|7) }, ErrDamaged, "a block of 7 bytes where 4096 belong"},
 		{"data", func(b []byte) { le32(b[inodeAt(t, b, "text")+16:], 0) }, ErrDamaged, "4096 bytes at 0"},
 		{"target", func(b []byte) { le32(b[inodeAt(t, b, "link")+20:], 1<<20) }, ErrDamaged, "a target of 1048576 bytes"},
+		{"null in a target", func(b []byte) { b[inodeAt(t, b, "link")+24+1] = 0 }, ErrDamaged, "a target with a null"},
 		{"number", func(b []byte) { le32(b[inodeAt(t, b, "link")+12:], 1<<20) }, ErrDamaged, "number 1048576 of"},
 	} {
 		b := plainImage(t)

@@ -3,6 +3,7 @@ package squashfs
 import (
 	"fmt"
 	"io/fs"
+	"strings"
 )
 
 // kind is an inode's type, in the numbering of the basic ones. The extended
@@ -197,6 +198,9 @@ func (n *inode) parseLink(m *metaCursor, more bool) {
 		m.err = damage("a target of %d bytes", size)
 	}
 	n.target, n.size = string(m.bytes(int(size))), int64(size)
+	if m.err == nil && strings.Contains(n.target, "\x00") {
+		m.err = damage("a target with a null")
+	}
 	if more {
 		n.attrs = m.u32()
 	}

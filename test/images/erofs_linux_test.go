@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lockport/lockport/internal/erofs"
 	"github.com/lockport/lockport/internal/squashfs"
 )
@@ -35,7 +37,7 @@ func writeErofs(t testing.TB, src squashfs.Tree) (image string, sum erofs.Summar
 func TestWrittenErofs(t *testing.T) {
 	t.Parallel()
 	root(t)
-	for name, src := range map[string]string{"nasty": nasty(t, 20_000), "distribution": distribution(t, 40<<20)} {
+	for name, src := range map[string]string{"nasty": nasty(t, 20_000), "distribution": distribution(t, 40<<20), "small": small(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if name == "nasty" {
@@ -65,6 +67,17 @@ func hostile(t testing.TB, src string) {
 		must(t, os.Truncate(filepath.Join(src, name), size))
 	}
 	times(t, src)
+}
+
+// small makes a folder whose image has its attributes in the first block.
+func small(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "c"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600))
+		must(t, unix.Setxattr(filepath.Join(dir, name), "user.shared", []byte("a value that several files have"), 0))
+	}
+	return dir
 }
 
 // asWritten leaves out what the writer's source leaves out.
