@@ -204,13 +204,9 @@ func (i *ociImporter) add(e *ociEntry) error {
 }
 
 func (i *ociImporter) place(dir, n *node) error {
-	old := dir.children[n.Name]
-	switch {
-	case old != nil && old.children != nil && n.children != nil:
+	if old := dir.children[n.Name]; old != nil && old.children != nil && n.children != nil {
 		old.Node = n.Node
 		return nil
-	case old != nil && old.Link != (squashfs.LinkID{}) && old.Link == n.Link:
-		return nil // a link to itself
 	}
 	if err := i.tree.add(dir, n); err != nil {
 		return err
