@@ -134,7 +134,7 @@ type lz4Encoder struct {
 
 func lz4Compressing(level int, o WriteOptions) *compressing {
 	c := &compressing{number: compLZ4, open: func() (encoder, error) {
-		e := &lz4Encoder{out: make([]byte, max(o.BlockSize, metaSize))}
+		e := &lz4Encoder{out: make([]byte, lz4.CompressBlockBound(max(o.BlockSize, metaSize)))}
 		if level == 1 {
 			e.compress = new(lz4.Compressor).CompressBlock
 		} else {
@@ -149,7 +149,8 @@ func lz4Compressing(level int, o WriteOptions) *compressing {
 }
 
 func (l *lz4Encoder) encode(dst, src []byte) ([]byte, error) {
-	n, err := l.compress(src, l.out[:len(src)])
+	// Room for the worst case: without it, some of what does not fit is an error.
+	n, err := l.compress(src, l.out)
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ type grower struct {
 }
 
 func (g *grower) fill(dir string, depth int) {
-	for range min(g.r.IntN(60), 1500-g.made) {
+	for range min(g.r.IntN(60), 400-g.made) {
 		path := filepath.Join(dir, g.name())
 		if _, err := os.Lstat(path); err == nil {
 			continue

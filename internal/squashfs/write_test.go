@@ -239,10 +239,10 @@ func TestEmptyTree(t *testing.T) {
 // mixed is a tree with what takes different ways through the writer.
 func mixed() *thing {
 	root := dir("")
-	for i := range 40 {
+	for i := range 12 {
 		d := dir(fmt.Sprint("dir", i))
 		for k := range 20 {
-			d.below = append(d.below, file(fmt.Sprint("file", k), string(prose(i*k*13))))
+			d.below = append(d.below, file(fmt.Sprint("file", k), string(prose(i*k*43))))
 		}
 		d.below = append(d.below, file("big", string(prose(i*9000+1))), file("copy", string(prose(1000))), file("zeros", string(make([]byte, i*1000))))
 		root.below = append(root.below, d)
@@ -256,12 +256,15 @@ func TestSameBytes(t *testing.T) {
 	root := mixed()
 	for _, c := range []squashfs.Compressor{squashfs.Zstd, squashfs.Gzip, squashfs.XZ, squashfs.LZ4} {
 		for _, level := range []int{0, 1} {
+			if c == squashfs.XZ && level == 1 {
+				continue // the same
+			}
 			o := squashfs.WriteOptions{Compressor: c, Level: level, BlockSize: 16 << 10, Workers: 1}
 			want, _ := inMemory(t, tree{root}, o)
 			reversed := *root
 			reversed.below = slices.Clone(root.below)
 			slices.Reverse(reversed.below)
-			for _, o.Workers = range []int{2, 7} {
+			for _, o.Workers = range []int{7} {
 				if got, _ := inMemory(t, tree{&reversed}, o); !bytes.Equal(got, want) {
 					t.Errorf("compressor %d, level %d, %d workers: other bytes", c, level, o.Workers)
 				}
@@ -276,11 +279,11 @@ func TestCopyOfAnImage(t *testing.T) {
 	for name, image := range vectors(t) {
 		fsys, err := openBytes(image)
 		must(t, err)
-		first, _ := inMemory(t, squashfs.FSTree(fsys), squashfs.WriteOptions{})
+		first, _ := inMemory(t, squashfs.FSTree(fsys), squashfs.WriteOptions{Level: 1})
 		again, err := openBytes(first)
 		must(t, err)
 		same(t, name, asSource(ours(t, fsys)), asSource(ours(t, again)))
-		second, _ := inMemory(t, squashfs.FSTree(again), squashfs.WriteOptions{})
+		second, _ := inMemory(t, squashfs.FSTree(again), squashfs.WriteOptions{Level: 1})
 		if !bytes.Equal(first, second) {
 			t.Errorf("%s: the copy of the copy is another", name)
 		}
@@ -445,6 +448,32 @@ func TestHardLinks(t *testing.T) {
 		last := all[path.Join(fmt.Sprint("d2", i), fmt.Sprint("x2", i))]
 		if first.Links != 3 || first.Inode != last.Inode {
 			t.Errorf("%v: %d links, inodes %d and %d", first.Mode, first.Links, first.Inode, last.Inode)
+		}
+	}
+}
+
+// Blocks that do not get smaller are stored; lz4 once failed on some of these.
+func TestIncompressible(t *testing.T) {
+	t.Parallel()
+	root := dir("")
+	for n := range 300 {
+		// Some bytes are there twice, which is a gain that does not pay for the rest.
+		data := noise(n * n % 4000)
+		root.below = append(root.below, file(fmt.Sprint(n), string(append(data, data[:min(len(data), n%30)]...))))
+	}
+	for c := squashfs.Zstd; c <= squashfs.LZ4; c++ {
+		for level := range 2 {
+			if c != squashfs.LZ4 && level > 0 {
+				continue
+			}
+			image, _ := inMemory(t, tree{root}, squashfs.WriteOptions{Compressor: c, Level: 1 + level, NoFragments: true, BlockSize: 4 << 10})
+			fsys, err := openBytes(image)
+			must(t, err)
+			for _, x := range root.below {
+				if got, err := fsys.ReadFile(x.Name); err != nil || !bytes.Equal(got, x.data) {
+					t.Errorf("compressor %d: %s: %v", c, x.Name, err)
+				}
+			}
 		}
 	}
 }
