@@ -74,12 +74,12 @@ var options = []option{
 	// Security hardware.
 	{name: "token-timeout", valued: true, set: setTokenTimeout},
 	{name: "pkcs11-uri", valued: true, strict: true, set: setPKCS11, missing: always},
-	{name: "fido2-device", valued: true, set: text(func(o *Options) *string { return &o.FIDO2.Device }), missing: wantsFIDO2},
-	{name: "fido2-cid", valued: true, strict: true, set: setCredentialID, missing: wantsFIDO2},
-	{name: "fido2-rp", valued: true, set: text(func(o *Options) *string { return &o.FIDO2.RelyingParty }), missing: wantsFIDO2},
-	{name: "fido2-pin", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.PIN }), missing: wantsFIDO2},
-	{name: "fido2-up", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.UP }), missing: wantsFIDO2},
-	{name: "fido2-uv", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.UV }), missing: wantsFIDO2},
+	{name: "fido2-device", valued: true, set: text(func(o *Options) *string { return &o.FIDO2.Device })},
+	{name: "fido2-cid", valued: true, strict: true, set: setCredentialID},
+	{name: "fido2-rp", valued: true, set: text(func(o *Options) *string { return &o.FIDO2.RelyingParty })},
+	{name: "fido2-pin", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.PIN })},
+	{name: "fido2-up", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.UP })},
+	{name: "fido2-uv", valued: true, set: choice(func(o *Options) **bool { return &o.FIDO2.UV })},
 	{name: "tpm2-device", valued: true, set: text(func(o *Options) *string { return &o.TPM2.Device })},
 	{name: "tpm2-pcrs", valued: true, strict: true, set: setPCRs},
 	{name: "tpm2-pin", valued: true, set: boolean(func(o *Options) *bool { return &o.TPM2.PIN })},
@@ -145,4 +145,3 @@ func always(*Options) bool { return true }
 func isPlain(o *Options) bool     { return o.Type == TypePlain }
 func isTrueCrypt(o *Options) bool { return o.Type == TypeTrueCrypt }
 func isBitLocker(o *Options) bool { return o.Type == TypeBitLocker }
-func wantsFIDO2(o *Options) bool  { return o.FIDO2.Device != "" }

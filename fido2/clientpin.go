@@ -1,6 +1,7 @@
 package fido2
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -104,6 +105,8 @@ func (p *proof) sign(hash []byte) ([]byte, pinProtocol) {
 func (d *Device) CheckPIN(pin *secret.Bytes) error {
 	b := pin.Reveal()
 	switch {
+	case bytes.ContainsAny(b, "\n\r\x00"):
+		return fmt.Errorf("%w: it has a line break or NUL byte in it", ErrPIN)
 	case !utf8.Valid(b):
 		return fmt.Errorf("%w: it is not UTF-8", ErrPIN)
 	case len(b) > maxPIN:

@@ -185,6 +185,9 @@ func (m Manual) volumeKey(ctx context.Context, h *luks2.Header, ask volume.Asker
 
 // ReadSalt reads a salt from a file or socket, whose errors name it.
 func ReadSalt(ctx context.Context, from volume.KeySource) ([]byte, error) {
+	if from.Path == "" {
+		return nil, errNoSalt
+	}
 	// No secret, but read as one: what the path leads to may be one.
 	b, err := from.Read(ctx)
 	if err != nil {
@@ -196,6 +199,8 @@ func ReadSalt(ctx context.Context, from volume.KeySource) ([]byte, error) {
 	}
 	return append([]byte(nil), b.Reveal()...), nil
 }
+
+var errNoSalt = errors.New("the credential wants a key file with its salt")
 
 // unlock opens the volume with one of the targets.
 func unlock(ctx context.Context, k *Key, h *luks2.Header, ask volume.Asker, targets []target) (volume.Key, error) {

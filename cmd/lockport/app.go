@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/lockport/lockport/fido2"
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/volume"
 )
@@ -26,10 +27,11 @@ type app struct {
 	now      func() time.Time
 	limits   luks2.Limits // of attach
 	host     host         // of portable services
+	keys     fido2.Port   // where security keys are plugged in
 }
 
 func newApp(name string) *app {
-	return &app{name: name, out: os.Stdout, err: os.Stderr, now: time.Now}
+	return &app{name: name, out: os.Stdout, err: os.Stderr, now: time.Now, keys: fido2.Hidraw{Root: "/"}}
 }
 
 // say tells what was done.

@@ -23,14 +23,21 @@ func (a *app) attachCommand() *cobra.Command {
 		Long: `Unlocks a LUKS2 volume and makes its content available as /dev/mapper/NAME.
 DEVICE is a block device, UUID=…, LABEL=…, PARTUUID=…, PARTLABEL=…, or an image
 file. OPTION,... is a list as in the fourth field of crypttab(5). What it asks of
-a FIDO2 or PKCS#11 device, and volumes that are plain, swap, tmp, bitlk or tcrypt,
-are not part of this release and refused by name.
+a PKCS#11 device, and volumes that are plain, swap, tmp, bitlk or tcrypt, are not
+part of this release and refused by name.
 
 With tpm2-device=auto, the TPM2 keyslots are tried first, and a TPM that is on
 its way is waited for, up to token-timeout=. Without it and without KEY-FILE they
 are tried too, but nothing is waited for. A PIN is taken from $PIN, the
 credential cryptsetup.tpm2-pin, or is asked for. KEY-FILE with tpm2-device= is
 what the TPM2 has sealed, not the key.
+
+With fido2-device=auto or a path, every FIDO2 keyslot is tried with every security
+key that is plugged in; a key that opens none is passed over without a touch, and
+one that opens the volume is waited for, up to token-timeout=. Then come key file
+and passphrase. Without the option nothing is waited for. The PIN of a key is taken
+from $PIN, the credential cryptsetup.fido2-pin, or is asked for. With fido2-cid=
+KEY-FILE is the salt of the credential, not the key.
 
 Without KEY-FILE, /etc/cryptsetup-keys.d/NAME.key and
 /run/cryptsetup-keys.d/NAME.key are tried; a key file may also be a socket that
@@ -40,6 +47,7 @@ is 0 on success and 1 otherwise.`,
 		Example: `  lockport attach data /dev/sdb1
   lockport attach data /dev/sdb1 /root/data.key discard,tries=1
   lockport attach data /dev/sdb1 - tpm2-device=auto
+  lockport attach data /dev/sdb1 - fido2-device=auto,token-timeout=1min
   lockport attach data disk.img - read-only`,
 		Args: arguments(2, 4),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -219,9 +227,10 @@ func (a *app) attachMethods(h *luks2.Header, at *attachment) []volume.Method {
 		methods = append(methods, volume.Keyring{Lookup: a.keyringKey, Keyslot: slot})
 	}
 	methods = append(methods, a.attachTPM(h, at)...)
+	methods = append(methods, a.attachFIDO2(h, at)...)
 	for _, path := range at.keyPaths() {
-		if at.options.TPM2.Device != "" && at.keyFile != "" {
-			break // it is what the TPM sealed
+		if at.options.TPM2.Device != "" && at.keyFile != "" || at.saltGiven() {
+			break // it is what the TPM sealed, or the salt for a security key
 		}
 		methods = append(methods, volume.KeyFile{Keyslot: slot, Source: a.keyFileOf(at, path, "cryptsetup")})
 	}

@@ -22,6 +22,7 @@ type enrollOptions struct {
 	password    bool
 	recovery    bool
 	tpm2        tpm2Flags
+	fido2       fido2Flags
 	wipe        volume.Selection
 	unlock      unlockFlags
 	listDevices bool
@@ -40,6 +41,7 @@ func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
 	onceVar(f, &o.password, "password", "enrol a passphrase")
 	onceVar(f, &o.recovery, "recovery-key", "enrol a recovery key, which is printed")
 	o.tpm2.bind(f)
+	o.fido2.bind(f)
 	f.Var(selectionFlag{&o.wipe}, "wipe-slot", "wipe these keyslots afterwards: numbers, all, empty, password, recovery,\npkcs11, fido2, tpm2")
 	o.unlock.bind(f)
 	f.BoolVar(&o.listDevices, "list-devices", false, "list LUKS volumes and exit")
@@ -61,8 +63,8 @@ func (a *app) enrollCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enroll [OPTIONS] [DEVICE]",
 		Short: "Add a keyslot to a volume, wipe keyslots, or list them",
-		Long: `Adds a passphrase, a recovery key or a TPM2 to a LUKS2 volume, wipes keyslots,
-or, without an option, lists them. It takes the options of systemd-cryptenroll.
+		Long: `Adds a passphrase, a recovery key, a TPM2 or a FIDO2 security key to a LUKS2
+volume, wipes keyslots, or, without an option, lists them. It takes the options of systemd-cryptenroll.
 
 DEVICE is a block device or an image file; without it, the volume that /var is
 on is meant. The current passphrase is taken from --unlock-key-file=,
@@ -78,10 +80,17 @@ starts this machine, and has to be asked for with an empty --tpm2-pcrs=. A new
 PIN takes the place of the one for the same policy; a keyslot with a name stays
 if the new one is given another name.
 
+A FIDO2 keyslot opens with the security key that it was made with, which needs
+hmac-secret. The key is asked for its PIN and a touch unless options say otherwise;
+what it can't do is left out, what it insists on is put in, and the keyslot says
+what was agreed. The PIN is taken from the credential cryptenroll.fido2-pin, or is
+asked for.
+
 A new keyslot is opened once from the disk before it counts. Slots are only
 wiped after that. The exit status is 0 on success and 1 otherwise.`,
 		Example: `  lockport enroll --recovery-key /dev/sda2
   lockport enroll --tpm2-device=auto --tpm2-with-pin=yes /dev/sda2
+  lockport enroll --fido2-device=auto /dev/sda2
   lockport enroll --password --name 'Ada at home' /dev/sda2
   lockport enroll --recovery-key --wipe-slot=recovery /dev/sda2`,
 		Args: arguments(0, 1),
@@ -91,6 +100,8 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 				return a.listDevices()
 			case o.tpm2.device == "list":
 				return a.listTPMs()
+			case o.fido2.device == "list":
+				return a.listKeys()
 			}
 			return a.enroll(cmd.Context(), o, args)
 		},
@@ -103,7 +114,7 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 // kinds counts what is to be enrolled.
 func (o *enrollOptions) kinds() int {
 	n := 0
-	for _, wanted := range []bool{o.password, o.recovery, o.tpm2.wanted()} {
+	for _, wanted := range []bool{o.password, o.recovery, o.tpm2.wanted(), o.fido2.wanted()} {
 		if wanted {
 			n++
 		}
@@ -115,7 +126,9 @@ func (o *enrollOptions) kinds() int {
 func (o *enrollOptions) enroller(ctx context.Context, a *app, device string) (volume.Enroller, error) {
 	switch {
 	case o.kinds() > 1:
-		return nil, errors.New("only one keyslot is enrolled at a time: --password, --recovery-key or --tpm2-device")
+		return nil, errors.New("only one keyslot is enrolled at a time: --password, --recovery-key, --tpm2-device or --fido2-device")
+	case o.fido2.wanted():
+		return o.fido2.enroller(ctx, a, device)
 	case o.recovery:
 		return volume.RecoveryEnroller{}, nil
 	case o.password:
@@ -134,7 +147,7 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 		return err
 	}
 	if o.name != "" && o.kinds() == 0 {
-		return errors.New("--name is for a new keyslot: --password, --recovery-key or --tpm2-device is missing")
+		return errors.New("--name is for a new keyslot: --password, --recovery-key, --tpm2-device or --fido2-device is missing")
 	}
 	if err := luks2.CheckName(o.name); err != nil {
 		return fmt.Errorf("--name: %w", err)
@@ -160,6 +173,9 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 			return err
 		}
 		tpm.Existing = h.Tokens()
+	}
+	if err := readyFIDO2(ctx, with, h); err != nil {
+		return err
 	}
 	if err := a.enrollAndWipe(ctx, h, device, with, o); err != nil {
 		return onDevice(device, err)
@@ -221,6 +237,9 @@ func (a *app) enrollSlot(ctx context.Context, h *luks2.Header, device string, wi
 	}
 	if done.Kind == volume.Password && done.Pass.Len() == 0 {
 		a.warn("%s: the new passphrase is empty, which opens the volume to everybody", device)
+	}
+	if err := a.printCredential(ctx, h, with, done.Keyslot); err != nil {
+		return 0, err
 	}
 	a.say("New %s enrolled as key slot %d.", kindName(done.Kind), done.Keyslot)
 	return done.Keyslot, a.replaceTPM(ctx, h, done.Keyslot, o)
@@ -285,6 +304,8 @@ func kindName(k volume.Kind) string {
 		return "recovery key"
 	case volume.TPM2:
 		return "TPM2 token"
+	case volume.FIDO2:
+		return "FIDO2 token"
 	}
 	return string(k)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lockport/lockport/build"
+	"github.com/lockport/lockport/fido2"
 	"github.com/lockport/lockport/image"
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/portable"
@@ -43,6 +44,18 @@ var advice = []struct {
 	{tpm2.ErrOwnerAuth, "have its owner make a storage key, and name it with --tpm2-seal-key-handle"},
 	{tpm2.ErrChanging, "something measures to these PCRs all the time; bind to others"},
 	{tpm2.ErrBusy, "try again in a minute; the TPM may be testing itself"},
+	{fido2.ErrNoDevice, "plug it in; 'lockport enroll --fido2-device=list' shows which are there"},
+	{fido2.ErrSeveral, "name one of them with --fido2-device, or leave only one plugged in"},
+	{fido2.ErrOtherKey, "'lockport slots DEVICE' shows what the keyslots were enrolled with, as far as it is known"},
+	{fido2.ErrNoHMACSecret, "take a security key that supports hmac-secret, as nearly all with FIDO2 do"},
+	{fido2.ErrNotFIDO2, "'lockport enroll --fido2-device=list' shows the security keys that are there"},
+	{fido2.StatusPINBlocked, "the key has to be reset, which its keyslot does not survive; a passphrase or recovery key still opens the volume"},
+	{fido2.StatusPINAuthBlocked, "pull the security key out and plug it in again"},
+	{fido2.StatusPINInvalid, "after 8 wrong PINs the key blocks for good, and its keyslot is lost"},
+	{fido2.ErrPIN, "give the PIN of the security key, not that of something else"},
+	{fido2.ErrNoPIN, "set a PIN on it again, with 'fido2-token -S' for example"},
+	{fido2.StatusUserActionTimeout, "run it again, and touch the key when asked to"},
+	{fido2.StatusUnsupportedAlg, "choose another with --fido2-credential-algorithm"},
 	{errTerminal, "redirect it to a file or a pipe"},
 	{errNoDevice, "name it, or find it with 'lockport enroll --list-devices'"},
 	{errNoVolume, "check the path; 'lockport enroll --list-devices' lists LUKS volumes"},

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/pflag"
 )
@@ -24,10 +22,7 @@ var laterFlags = []struct {
 	matters bool
 	check   func(string) error // what the original refuses at once; may be nil
 }{
-	{"pkcs11-token-uri", true, nil}, {"fido2-device", true, nil}, {"unlock-fido2-device", true, nil},
-	{"fido2-credential-algorithm", false, checkAlgorithm}, {"fido2-with-client-pin", false, checkBool},
-	{"fido2-with-user-presence", false, checkBool}, {"fido2-with-user-verification", false, checkBool},
-	{"fido2-salt-file", false, nil}, {"fido2-parameters-in-header", false, checkBool},
+	{"pkcs11-token-uri", true, nil},
 }
 
 func (l *laterFlag) Set(text string) error {
@@ -55,18 +50,6 @@ func refuseLater(list []*laterFlag) error {
 		if l.given && l.matters {
 			return fmt.Errorf("--%s is %w", l.name, errNotBuilt)
 		}
-	}
-	return nil
-}
-
-func checkBool(text string) error {
-	_, err := parseBool(text)
-	return err
-}
-
-func checkAlgorithm(text string) error {
-	if !slices.Contains([]string{"es256", "rs256", "eddsa"}, text) {
-		return errors.New("unknown algorithm")
 	}
 	return nil
 }

@@ -94,6 +94,9 @@ func derivation(s volume.Slot) string {
 // notes tells what is out of the ordinary.
 func notes(s volume.Slot) string {
 	var parts []string
+	if model := keyModel(s); model != "" {
+		parts = append(parts, model)
+	}
 	if s.Policy != "" {
 		parts = append(parts, s.Policy)
 	}
@@ -132,6 +135,7 @@ type slotJSON struct {
 	Cipher   string      `json:"cipher,omitempty"`
 	Priority string      `json:"priority"`
 	Bound    bool        `json:"bound"`
+	Model    string      `json:"model,omitempty"` // of the security key
 	Policy   string      `json:"policy,omitempty"`
 	Tokens   []tokenJSON `json:"tokens,omitempty"`
 }
@@ -168,7 +172,7 @@ func printSlotsJSON(w io.Writer, h *luks2.Header, list []volume.Slot) error {
 
 func slotToJSON(s volume.Slot) slotJSON {
 	j := slotJSON{Slot: s.ID, Kind: s.Kind, Name: s.Note.Name, Method: s.Note.Method, Cipher: s.Area.Encryption,
-		Priority: s.Priority.String(), Bound: s.Bound, Policy: s.Policy}
+		Priority: s.Priority.String(), Bound: s.Bound, Model: keyModel(s), Policy: s.Policy}
 	if !s.Note.Created.IsZero() {
 		j.Created = &s.Note.Created
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,6 +17,7 @@ type testOptions struct {
 	slot    int
 	keyFile string
 	tpm2    string
+	fido2   string
 	limits  luks2.Limits
 }
 
@@ -24,6 +26,7 @@ func (o *testOptions) bind(f *pflag.FlagSet) {
 	slotFlag(f, &o.slot)
 	keyFileFlag(f, &o.keyFile)
 	f.StringVar(&o.tpm2, "tpm2-device", "", "unlock with the TPM2: auto or a `DEVICE`")
+	f.StringVar(&o.fido2, "fido2-device", "", "unlock with a FIDO2 security key: auto or a `DEVICE`")
 	limitFlags(f, &o.limits)
 }
 
@@ -31,14 +34,15 @@ func (a *app) testCommand() *cobra.Command {
 	o := &testOptions{}
 	cmd := &cobra.Command{
 		Use:   "test [OPTIONS] DEVICE",
-		Short: "Try whether a passphrase, recovery key, key file or TPM2 opens a volume",
-		Long: `Tries a passphrase, recovery key, key file or TPM2 without changing or attaching
-anything, and tells which keyslot it opens. The exit status is 0 if one opens.
+		Short: "Try whether a passphrase, recovery key, key file or device opens a volume",
+		Long: `Tries a passphrase, recovery key, key file, TPM2 or security key without changing
+or attaching anything, and tells which keyslot it opens. The exit status is 0 if one opens.
 The passphrase is taken from $PASSWORD, from the credential
-cryptenroll.passphrase, or is asked for, and a TPM2 PIN from $PIN, from
-cryptenroll.tpm2-pin, or is asked for.`,
+cryptenroll.passphrase, or is asked for, and a PIN from $PIN, from
+cryptenroll.tpm2-pin or cryptenroll.fido2-pin, or is asked for.`,
 		Example: `  lockport test --key-slot=1 /dev/sda2
-  lockport test --tpm2-device=auto /dev/sda2`,
+  lockport test --tpm2-device=auto /dev/sda2
+  lockport test --fido2-device=auto /dev/sda2`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.test(cmd.Context(), args[0], o) },
 	}
@@ -72,8 +76,8 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 			return volume.Key{}, err
 		}
 	}
-	if o.tpm2 != "" && o.keyFile != "" {
-		return volume.Key{}, errors.New("only one way to unlock at a time: --key-file or --tpm2-device")
+	if n := slices.DeleteFunc([]string{o.tpm2, o.fido2, o.keyFile}, func(s string) bool { return s == "" }); len(n) > 1 {
+		return volume.Key{}, errors.New("only one way to unlock at a time: --key-file, --tpm2-device or --fido2-device")
 	}
 	ask := a.asker(asking{})
 	method := volume.Passphrase{Keyslot: o.slot, Question: volume.Question{
@@ -84,6 +88,8 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 	switch {
 	case o.tpm2 != "":
 		methods = a.unlockTPM(h, o.tpm2, device, o.slot)
+	case o.fido2 != "":
+		methods = a.unlockFIDO2(o.fido2, device, o.slot)
 	case o.keyFile != "":
 		methods = []volume.Method{volume.KeyFile{Keyslot: o.slot, Source: a.keySource(o.keyFile)}}
 	}

@@ -15,6 +15,7 @@ import (
 type unlockFlags struct {
 	keyFile  string
 	tpm2     string
+	fido2    string
 	empty    bool
 	headless bool
 }
@@ -22,6 +23,7 @@ type unlockFlags struct {
 func (u *unlockFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&u.keyFile, "unlock-key-file", "", "`FILE` or socket with the current passphrase, every byte of it")
 	f.StringVar(&u.tpm2, "unlock-tpm2-device", "", "unlock with the TPM2: auto or a `DEVICE`")
+	f.StringVar(&u.fido2, "unlock-fido2-device", "", "unlock with a FIDO2 security key: auto or a `DEVICE`")
 	f.BoolVar(&u.empty, "unlock-empty", false, "unlock with the empty passphrase")
 	f.BoolVar(&u.headless, "unlock-headless", false, "unlock with the TPM2 if there is one, else with the empty passphrase")
 }
@@ -29,13 +31,13 @@ func (u *unlockFlags) bind(f *pflag.FlagSet) {
 // check refuses more than one way: which one was meant?
 func (u *unlockFlags) check() error {
 	n := 0
-	for _, given := range []bool{u.keyFile != "", u.tpm2 != "", u.empty, u.headless} {
+	for _, given := range []bool{u.keyFile != "", u.tpm2 != "", u.fido2 != "", u.empty, u.headless} {
 		if given {
 			n++
 		}
 	}
 	if n > 1 {
-		return errors.New("only one way to unlock at a time: --unlock-key-file, --unlock-tpm2-device, --unlock-empty or --unlock-headless")
+		return errors.New("only one way to unlock at a time: --unlock-key-file, --unlock-tpm2-device, --unlock-fido2-device, --unlock-empty or --unlock-headless")
 	}
 	return nil
 }
@@ -47,6 +49,8 @@ func (u *unlockFlags) methods(h *luks2.Header, device string, a *app) []volume.M
 		return []volume.Method{volume.KeyFile{Source: source, Keyslot: luks2.AnySlot}}
 	case u.tpm2 != "":
 		return a.unlockTPM(h, u.tpm2, device, luks2.AnySlot)
+	case u.fido2 != "":
+		return a.unlockFIDO2(u.fido2, device, luks2.AnySlot)
 	case u.headless && hasTPMToken(h) && (tpmName("") != "" || tpm2.Present("/")):
 		return a.unlockTPM(h, "auto", device, luks2.AnySlot)
 	case u.empty, u.headless:
