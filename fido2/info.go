@@ -31,7 +31,7 @@ const maxMessageSize = 7609
 
 func (i *Info) check() error {
 	if !slices.ContainsFunc(i.Versions, func(v string) bool { return v == "FIDO_2_0" || v == "FIDO_2_1" || v == "FIDO_2_1_PRE" }) {
-		return fmt.Errorf("%w: it speaks only %.64q", ErrNotFIDO2, i.Versions)
+		return fmt.Errorf("%w: it only speaks U2F", ErrNotFIDO2)
 	}
 	if len(i.AAGUID) != aaguidSize {
 		return fmt.Errorf("%w: AAGUID of %d bytes", ErrResponse, len(i.AAGUID))

@@ -38,6 +38,9 @@ func makeShare(ctx context.Context, dir string, c config) (share, error) {
 	if err := goBuild(ctx, "test", "-c", "-tags", "vm", "-o", s.path("bin/guest.test"), c.pkg); err != nil {
 		return "", err
 	}
+	if err := goBuild(ctx, "build", "-trimpath", "-o", s.path("bin/softkey"), "./test/softkey"); err != nil {
+		return "", err
+	}
 	// The tree of the portable service that the tests pack and attach.
 	if err := command(ctx, "examples/walkthrough/build", s.path("walkthrough")).Run(); err != nil {
 		return "", fmt.Errorf("examples/walkthrough/build: %w", err)

@@ -1,0 +1,6 @@
+//go:build !linux
+
+// Command softkey needs Linux.
+package main
+
+func main() {}
