@@ -34,8 +34,18 @@ type search struct {
 type candidate struct {
 	*session
 	target
-	sure bool
+	rank rank
 }
+
+// rank is how likely a candidate is.
+type rank int
+
+const (
+	certain  rank = iota // the key says that it has the credential
+	likely               // the key can do what the token asks for, and would not tell
+	unlikely             // the token was made with another kind of key, or much has changed
+	ranks
+)
 
 // session is one key in use.
 type session struct {
@@ -202,25 +212,32 @@ func (s *search) candidates(ctx context.Context, x *session) ([]candidate, error
 	var list []candidate
 	for _, t := range s.targets {
 		if on(t.UV) {
-			list = append(list, candidate{x, t, false})
+			c := candidate{x, t, unlikely}
+			if x.dev.Info.Verifies() {
+				c.rank = likely
+			}
+			list = append(list, c)
 			continue
 		}
 		yes, maybe, err := x.dev.has(ctx, t.RP, t.Credential)
 		if err != nil {
 			return list, err
 		}
-		if yes || maybe {
-			list = append(list, candidate{x, t, yes})
+		switch {
+		case yes:
+			list = append(list, candidate{x, t, certain})
+		case maybe:
+			list = append(list, candidate{x, t, likely})
 		}
 	}
 	return list, nil
 }
 
-// try uses the candidates, the sure ones first.
+// try uses the candidates, the most likely first.
 func (s *search) try(ctx context.Context, list []candidate) (done bool, reasons []error) {
-	for _, sure := range []bool{true, false} {
+	for r := range ranks {
 		for _, c := range list {
-			if c.sure != sure {
+			if c.rank != r {
 				continue
 			}
 			err := s.open(ctx, c)
