@@ -96,7 +96,7 @@ func (r *reportItems) item(tag byte, value uint32) {
 		if r.depth == r.inside {
 			r.inside = 0
 		}
-		r.depth--
+		r.depth = max(r.depth-1, 0)
 	case itemInput:
 		r.report(&r.sizes.In)
 	case itemOutput:
