@@ -65,7 +65,7 @@ VM_FLAGS = $(if $(RUN),-run '$(RUN)') $(if $(KEEP),-keep) $(if $(PKG),-pkg $(PKG
 bench: build bin/vm-run
 	scripts/peers test
 	scripts/peers vm
-	$(GO) test -count=1 -v -tags bench -run '^TestBench(Table|Squashfs)$$' -timeout 30m ./test/bench
+	$(GO) test -count=1 -v -tags bench -run '^TestBench(Table|Images)$$' -timeout 30m ./test/bench
 	bin/vm-run -bench $(VM_FLAGS) -- $(ARGS)
 
 bin/tally bin/vm-run:

@@ -55,10 +55,7 @@ func hashShort(word uint32) uint32 { return word << 8 * 2654435761 >> (32 - shor
 // find appends matches of what is at a position, each longer than the one before
 // and than best. No match goes past end.
 func (f *finder) find(out []match, pos, end, best int) []match {
-	for f.next < pos {
-		f.insert(nil, f.next, end, 0)
-		f.next++
-	}
+	f.catchUp(pos, end)
 	if pos+hashBytes > end {
 		return out
 	}
@@ -72,16 +69,32 @@ func (f *finder) find(out []match, pos, end, best int) []match {
 		}
 	}
 	f.next++
-	return f.insert(out, pos, end, max(best, 3))
+	out, _ = f.insert(out, pos, end, max(best, 3))
+	return out
+}
+
+// lead is how many positions before the end of a repetition are kept: with them
+// begins what is found next.
+const lead = 8
+
+// catchUp puts the positions that nobody asked about into their trees. Most of
+// what repeats something is left out: who looks for it finds that.
+func (f *finder) catchUp(pos, end int) {
+	for f.next < pos {
+		_, longest := f.insert(nil, f.next, end, 0)
+		f.next += max(1, longest-lead)
+	}
+	f.next = pos
 }
 
 // insert puts a position into its tree. It appends the matches it meets that are
-// longer than best, unless that is 0.
-func (f *finder) insert(out []match, pos, end, best int) []match {
+// longer than best, unless that is 0, and returns how long the longest was that it
+// has met, as far as that counts.
+func (f *finder) insert(out []match, pos, end, best int) (all []match, longest int) {
 	src, below := f.src, f.below
 	size := len(src) - len(padding)
 	if pos+hashBytes > size {
-		return out
+		return out, 0
 	}
 	word := le.Uint32(src[pos:])
 	f.short[hashShort(word)] = int32(pos) + 1
@@ -97,6 +110,7 @@ func (f *finder) insert(out []match, pos, end, best int) []match {
 			break
 		}
 		shared, isBefore := compare(src, at, pos, min(sharedBefore, sharedAfter), limit)
+		longest = max(longest, shared)
 		if best > 0 && shared > best && pos+best < end {
 			best = f.extend(at, pos, shared, end)
 			out = append(out, match{best, uint32(pos-at) + 3})
@@ -105,7 +119,7 @@ func (f *finder) insert(out []match, pos, end, best int) []match {
 		if shared >= limit {
 			// As good as equal: the new position takes its place.
 			*before, *after = children[0], children[1]
-			return out
+			return out, longest
 		}
 		if isBefore {
 			*before = int32(at) + 1
@@ -118,7 +132,7 @@ func (f *finder) insert(out []match, pos, end, best int) []match {
 		}
 	}
 	*before, *after = 0, 0
-	return out
+	return out, longest
 }
 
 // compare counts the bytes that are equal at two positions, of which it is known
