@@ -121,7 +121,7 @@ func effort(level int) own.Effort {
 	case level < 14:
 		return own.Effort{Depth: 6, Nice: 32}
 	case level < 18:
-		return own.Effort{Depth: 12, Nice: 48}
+		return own.Effort{Depth: 16, Nice: 64}
 	}
 	return own.Effort{Depth: 128, Nice: 256}
 }

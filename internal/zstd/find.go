@@ -105,7 +105,11 @@ func (f *finder) insert(out []match, pos, end, best int) (all []match, longest i
 	sharedBefore, sharedAfter := 0, 0
 	// The order must not depend on the block's end: later blocks rely on it.
 	limit := min(f.nice, size-pos)
-	for range f.depth {
+	depth := f.depth
+	if best == 0 {
+		depth = (depth + 1) / 2 // nobody waits for what it meets
+	}
+	for range depth {
 		if at < 0 {
 			break
 		}
