@@ -55,7 +55,8 @@ hundred bytes for each file: as a rule less than 100 MiB. Layers of OCI images a
 unpacked to TMPDIR or, without it, to /var/tmp, and removed at the end. If the
 command is interrupted, it leaves nothing behind.
 
-xz is written for old kernels, not for size: zstd is smaller.
+zstd gives the smallest images. xz is for kernels without zstd: its images are a
+tenth to a fifth larger than those of mksquashfs.
 
 A directory can't hold devices, pipes and sockets, and, unless root builds it, some
 attributes; these are errors. An image file holds them all.`,
