@@ -54,6 +54,7 @@ type directoryWriter struct {
 	root   *os.Root
 	links  map[squashfs.LinkID]string // paths of the files that have more names
 	result *Result
+	total  int64 // bytes of all names' content, for the progress
 }
 
 func (d *directoryWriter) all() error {
@@ -65,6 +66,11 @@ func (d *directoryWriter) all() error {
 		return err
 	}
 	d.root = root
+	d.tree.each(func(n *node) {
+		if n.Mode.IsRegular() {
+			d.total += n.Size
+		}
+	})
 	err = d.directory(d.tree.top, ".")
 	return errors.Join(err, root.Close())
 }
@@ -125,25 +131,29 @@ func (d *directoryWriter) file(n *node, p string) error {
 	if err != nil {
 		return err
 	}
-	written, err := io.Copy(f, &contextReader{d.ctx, io.LimitReader(r, n.Size+1)})
+	written, err := io.Copy(f, &directoryReader{d, io.LimitReader(r, n.Size+1)})
 	if err == nil && written != n.Size {
 		err = fmt.Errorf("/%s: has changed its size while it was read", p)
 	}
-	d.result.Content += written
 	return errors.Join(err, f.Close())
 }
 
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
+// directoryReader ends with the context of the writer, and tells its progress.
+type directoryReader struct {
+	d *directoryWriter
 	io.Reader
 }
 
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
+func (r *directoryReader) Read(p []byte) (int, error) {
+	if err := r.d.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return r.Reader.Read(p)
+	n, err := r.Reader.Read(p)
+	r.d.result.Content += int64(n)
+	if r.d.out.Progress != nil {
+		r.d.out.Progress(r.d.result.Content, r.d.total)
+	}
+	return n, err
 }
 
 // finish gives a file its owner, attributes, mode and time, in this order: a

@@ -78,8 +78,17 @@ func TestDirectoryKeepsAll(t *testing.T) {
 	}
 	tree := New()
 	must(t, tree.Import("/", squashfs.DirTree(from)))
-	_, err := Write(t.Context(), tree, dir+"/to", Output{Format: Directory, Protection: Naked})
+	done := int64(0)
+	_, err := Write(t.Context(), tree, dir+"/to", Output{Format: Directory, Protection: Naked, Progress: func(now, total int64) {
+		if now < done || now > total {
+			t.Errorf("%d of %d is done, after %d", now, total, done)
+		}
+		done = now
+	}})
 	must(t, err)
+	if done != 2 {
+		t.Errorf("%d bytes are done", done)
+	}
 	if got, want := told(t, squashfs.DirTree(dir+"/to")), told(t, squashfs.DirTree(from)); !slices.Equal(got, want) {
 		t.Errorf("written\n%q\nof\n%q", got, want)
 	}

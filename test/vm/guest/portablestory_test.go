@@ -129,7 +129,7 @@ func story(t *testing.T, p portabler, f form) {
 		}
 	}
 	p.run(t, "attach", "--enable", "--now", f.path())
-	agree(t, f, "running")
+	sameState(t, f, "running")
 	greets(t, 1)
 	greets(t, 2, bySocket...)
 	// systemctl is-enabled doesn't look for links in this place, the next boot does.
