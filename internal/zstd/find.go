@@ -15,11 +15,11 @@ type match struct {
 // to the place of a new position leads by the longest matches, latest first.
 type finder struct {
 	depth, nice int
-	src         []byte  // the source, and behind it padding, so that all of it can be read by eights
-	next        int     // position that comes into the trees next
-	roots       []int32 // by hash; positions are one more here, 0 is none
-	below       []int32 // two for each position: what sorts before and after it
-	short       []int32 // by the hash of three bytes, the latest position
+	src         []byte     // the source, and behind it padding, so that all of it can be read by eights
+	next        int        // position that comes into the trees next
+	roots       []int32    // by hash; positions are one more here, 0 is none
+	below       [][2]int32 // for each position: what sorts before it, and after it
+	short       []int32    // by the hash of three bytes, the latest position
 	shift       uint
 }
 
@@ -34,8 +34,8 @@ func (f *finder) reset(src []byte) {
 	f.src, f.next = append(append(f.src[:0], src...), padding...), 0
 	size := max(10, min(bits.Len(uint(len(src))), 17))
 	f.shift = uint(32 - size)
-	if len(f.below) < 2*len(src) {
-		f.below = make([]int32, 2*len(src))
+	if len(f.below) < len(src) {
+		f.below = make([][2]int32, len(src))
 	}
 	if cap(f.roots) < 1<<size {
 		f.roots = make([]int32, 1<<size)
@@ -101,7 +101,7 @@ func (f *finder) insert(out []match, pos, end, best int) (all []match, longest i
 	root := &f.roots[f.hash(word)]
 	at := int(*root) - 1
 	*root = int32(pos) + 1
-	before, after := &below[2*pos], &below[2*pos+1]
+	before, after := &below[pos][0], &below[pos][1]
 	sharedBefore, sharedAfter := 0, 0
 	// The order must not depend on the block's end: later blocks rely on it.
 	limit := min(f.nice, size-pos)
@@ -119,7 +119,7 @@ func (f *finder) insert(out []match, pos, end, best int) (all []match, longest i
 			best = f.extend(at, pos, shared, end)
 			out = append(out, match{best, uint32(pos-at) + 3})
 		}
-		children := (*[2]int32)(below[2*at:])
+		children := &below[at]
 		if shared >= limit {
 			// As good as equal: the new position takes its place.
 			*before, *after = children[0], children[1]
