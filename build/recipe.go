@@ -53,6 +53,8 @@ type Environment struct {
 	// Scratch is the folder for what is compiled and for the unpacked layers of an
 	// OCI image, which can be larger than the image; "" for the system's.
 	Scratch string
+	// Progress, if not nil, is told how much of an OCI image is unpacked, in bytes.
+	Progress func(done, total int64)
 }
 
 // Tree makes the tree of files. The caller calls done when the tree is not used
@@ -91,7 +93,7 @@ func (r *Recipe) tree(ctx context.Context, e Environment, dir string) (*Tree, er
 		return t, spec.AddTo(t)
 	case r.FromOCI != "":
 		t := New()
-		if err := t.ImportOCI(ctx, r.FromOCI, dir, e.Architecture); err != nil {
+		if err := t.importOCI(ctx, r.FromOCI, dir, e.Architecture, defaultOCILimits(), e.Progress); err != nil {
 			return nil, err
 		}
 		return t, spec.AddTo(t)

@@ -130,11 +130,14 @@ func (a *app) portableBuild(ctx context.Context, args []string, o *buildOptions)
 
 // buildImage makes the tree and writes the image.
 func (a *app) buildImage(ctx context.Context, o *buildOptions, e build.Environment, name string, out build.Output) (*build.Result, error) {
+	p := a.progress("unpacking " + o.FromOCI)
+	e.Progress = p.update
 	t, done, err := o.Tree(ctx, e)
+	p.end()
 	if err != nil {
 		return nil, err
 	}
-	p := a.progress("writing " + name)
+	p = a.progress("writing " + name)
 	out.Progress = p.update
 	var r *build.Result
 	if err = t.Complete(portable.StateDirectories); err == nil {
