@@ -174,7 +174,7 @@ func MarkReadOnly(ctx context.Context, root, ref string, on bool) error {
 
 // openSelf opens what the image is, also behind a link.
 func (h *held) openSelf() (*os.File, error) {
-	t := newTree(h.root)
+	t := &Tree{stepwise{below{h.root}}, nil}
 	at, err := t.Resolve(h.at)
 	if err != nil {
 		return nil, err
