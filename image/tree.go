@@ -59,6 +59,9 @@ func (t *Tree) Open(name string) (fs.File, error) {
 
 // openStraight opens a file if no link is on the way, nor at the end.
 func (t *Tree) openStraight(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, fs.ErrInvalid
+	}
 	f, err := t.files.Open(name)
 	if err != nil {
 		return nil, err
