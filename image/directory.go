@@ -6,7 +6,8 @@ import (
 	"syscall"
 )
 
-// below gives access below a directory, following no link out of it.
+// below gives access below a directory, following no link out of it. One at the
+// end of a path is followed, in spite of the flag.
 type below struct{ root *os.Root }
 
 func (b below) Open(name string) (fs.File, error) {
@@ -41,7 +42,7 @@ func (s stepwise) straight(name string) error {
 }
 
 func (s stepwise) Open(name string) (fs.File, error) {
-	if err := s.straight(name); err != nil {
+	if err := s.straight(name + "/"); err != nil {
 		return nil, err
 	}
 	return s.below.Open(name)
