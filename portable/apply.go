@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"path"
 	"syscall"
+
+	"github.com/lockport/lockport/image"
 )
 
 // Apply carries out a plan: all of it, or nothing. Should the process die, the
@@ -23,6 +25,9 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 	if _, _, err := h.recover(false); err != nil {
 		return err
 	}
+	if err := h.checkImages(p.images); err != nil {
+		return err
+	}
 	steps, err := h.steps(p.Changes)
 	if err != nil {
 		return err
@@ -36,6 +41,16 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 		return h.finish(folder, steps)
 	}
 	return errors.Join(err, h.abandon(folder, steps))
+}
+
+// checkImages wants that nobody has removed an image since the plan was made.
+func (h *Host) checkImages(list []string) error {
+	for _, p := range list {
+		if info, err := h.lstat(p); err != nil || info == nil {
+			return errors.Join(fmt.Errorf("%s: %w: it has been removed since the plan was made", p, image.ErrNotFound), err)
+		}
+	}
+	return nil
 }
 
 // finish ends a transaction that worked. If not even the journal goes away,

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lockport/lockport/image"
 )
 
 var errInjected = errors.New("injected")
@@ -148,6 +150,21 @@ func TestOutdatedPlan(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Join(dir, "etc/systemd/system.attached"), 0o755))
 	before := look(t, dir)
 	if err := h.Apply(ctx(), p); !errors.Is(err, fs.ErrExist) {
+		t.Error(err)
+	}
+	same(t, before, look(t, dir))
+}
+
+// An image that is removed between plan and change is not attached.
+func TestRemovedMeanwhile(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	h := openHost(t, dir)
+	p, err := first(h)
+	must(t, err)
+	must(t, os.RemoveAll(filepath.Join(dir, "srv/web_1")))
+	before := look(t, dir)
+	if err := h.Apply(ctx(), p); !errors.Is(err, image.ErrNotFound) {
 		t.Error(err)
 	}
 	same(t, before, look(t, dir))

@@ -106,6 +106,7 @@ func (h *Host) planUnits(ctx context.Context, list []*Metadata, refs []Ref, o At
 	}
 	plan := &Plan{Scope: o.Scope}
 	for i, m := range list {
+		plan.images = append(plan.images, m.marker()...) // before they become copies
 		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed, map[string]sandbox{}}
 		if err := a.plans(ctx); err != nil {
 			return nil, err

@@ -189,6 +189,11 @@ func (h *Host) Settled(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	return h.settled()
+}
+
+// settled is Settled while other processes are kept out.
+func (h *Host) settled() error {
 	for _, folder := range h.journalFolders() {
 		if _, err := h.root.Lstat(path.Join(folder, journalName)); err == nil {
 			return fmt.Errorf("/%s: %w", path.Join(folder, journalName), ErrUnfinished)

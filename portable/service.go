@@ -298,8 +298,14 @@ func (l *Local) Remove(ctx context.Context, ref string) ([]string, error) {
 		return nil, err
 	}
 	defer h.Close()
+	// Until it is gone, nobody attaches it.
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	// What an interrupted change has taken away may come back, and need the image.
-	if err := h.Settled(ctx); err != nil {
+	if err := h.settled(); err != nil {
 		return nil, err
 	}
 	return image.Remove(ctx, l.Root, ref, func(info image.Info) error {
