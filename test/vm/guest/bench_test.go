@@ -114,3 +114,17 @@ func TestBenchTPM2(t *testing.T) {
 	}
 	t.Log("\n" + bench.Table(rows))
 }
+
+// TestBenchFIDO2 is the same for a security key of software that asks for nobody.
+func TestBenchFIDO2(t *testing.T) {
+	dev, _ := formatDisk(t)
+	attached(t, "bench")
+	plugKey(t)
+	theirs.enrollMore(t, dev, nil, "--fido2-device=auto", "--fido2-with-user-presence=no")
+	attach := func(s side) []string { return with(s.attach, "bench", dev, "-", fidoOptions) }
+	detach := func(s side) []string { return with(s.detach, "bench") }
+	row := bench.Compare("attach, FIDO2 without touch", "≤ 0.5", rounds,
+		undone(timed(t, nil, attach(theirs)...), timed(t, nil, detach(theirs)...)),
+		undone(timed(t, nil, attach(ours)...), timed(t, nil, detach(ours)...)))
+	t.Log("\n" + bench.Table([]bench.Row{row}))
+}
