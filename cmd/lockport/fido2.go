@@ -106,10 +106,10 @@ func tokenWait(asked bool, timeout time.Duration) time.Duration {
 
 // attachFIDO2 lists the ways to unlock with a security key. It is waited for only
 // when an option asks for it; a header that has a token for it is reason enough to
-// try.
+// try one that is there.
 func (a *app) attachFIDO2(h *luks2.Header, at *attachment) []volume.Method {
 	o := at.options
-	if o.FIDO2.Device == "" && (at.keyFile != "" || !fido2.Wanted(h)) {
+	if o.FIDO2.Device == "" && (at.keyFile != "" || !fido2.Wanted(h) || !a.keyThere()) {
 		return nil
 	}
 	key := a.fido2Key(o.FIDO2.Device, tokenWait(o.FIDO2.Device != "", o.TokenTimeout))
@@ -125,6 +125,12 @@ func (a *app) attachFIDO2(h *luks2.Header, at *attachment) []volume.Method {
 	}
 	return []volume.Method{fido2.Manual{Key: key, Salt: a.keyFileOf(at, path, "cryptsetup-fido2-salt"), Keyslot: o.KeySlot,
 		Token: fido2.Token{Credential: o.FIDO2.CredentialID, RP: o.FIDO2.RelyingParty, PIN: o.FIDO2.PIN, UP: o.FIDO2.UP, UV: o.FIDO2.UV}}}
+}
+
+// keyThere tells whether a security key is plugged in.
+func (a *app) keyThere() bool {
+	list, err := a.keys.List()
+	return err == nil && len(list) > 0
 }
 
 // saltGiven tells whether the key file is the salt of a credential, and not the key.
