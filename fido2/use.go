@@ -2,6 +2,7 @@ package fido2
 
 import (
 	"context"
+	"errors"
 
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/volume"
@@ -33,4 +34,21 @@ func (d *Device) Secret(ctx context.Context, t *Token, ask volume.Asker) (*secre
 	p := (&Key{}).pins(ask)
 	defer p.wipe()
 	return d.reveal(ctx, t, p, false)
+}
+
+// Compatible returns nil for a key that can open volumes, and else why it can't.
+func Compatible(ctx context.Context, p Port, path string) (err error) {
+	conn, err := p.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeConn(conn)) }()
+	d, err := Connect(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if !d.Info.HMACSecret() {
+		return ErrNoHMACSecret
+	}
+	return nil
 }

@@ -101,7 +101,7 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 			case o.tpm2.device == "list":
 				return a.listTPMs()
 			case o.fido2.device == "list":
-				return a.listKeys()
+				return a.listKeys(cmd.Context())
 			}
 			return a.enroll(cmd.Context(), o, args)
 		},

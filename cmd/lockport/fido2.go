@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"text/tabwriter"
@@ -64,8 +65,9 @@ func (a *app) unlockFIDO2(name, device string, keyslot int) []volume.Method {
 	return []volume.Method{fido2.Method{Key: key, Keyslot: keyslot}}
 }
 
-// listKeys prints the table of --fido2-device=list.
-func (a *app) listKeys() error {
+// listKeys prints the table of --fido2-device=list. Each key is asked whether it can
+// open volumes.
+func (a *app) listKeys(ctx context.Context) error {
 	list, err := a.keys.List()
 	if err != nil {
 		return err
@@ -75,9 +77,13 @@ func (a *app) listKeys() error {
 		return nil
 	}
 	t := tabwriter.NewWriter(a.out, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "PATH\tMANUFACTURER\tPRODUCT")
+	fmt.Fprintln(t, "PATH\tMANUFACTURER\tPRODUCT\tCOMPATIBLE")
 	for _, f := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Path, or(f.Manufacturer, "-"), or(f.Product, "-"))
+		compatible := "yes"
+		if err := fido2.Compatible(ctx, a.keys, f.Path); err != nil {
+			compatible = "no"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.Path, or(f.Manufacturer, "-"), or(f.Product, "-"), compatible)
 	}
 	return t.Flush()
 }
