@@ -27,6 +27,7 @@ type search struct {
 	use     func(ctx context.Context, t target, pass *secret.Bytes) error // the passphrase stays the search's
 
 	tried map[string]bool // keys, by their ID
+	alone bool            // there is only one key
 	last  []error         // what is wrong with those that are there
 }
 
@@ -136,6 +137,7 @@ func (s *search) round(ctx context.Context) (done bool, err error) {
 	if len(list) == 0 {
 		return false, ErrNoDevice
 	}
+	s.alone = len(list) == 1
 	var sessions []*session
 	defer func() {
 		for _, x := range sessions {
@@ -217,6 +219,10 @@ func (s *search) candidates(ctx context.Context, x *session) ([]candidate, error
 				c.rank = likely
 			}
 			list = append(list, c)
+			continue
+		}
+		if s.alone && t.silent() { // asking for the secret bothers nobody either
+			list = append(list, candidate{x, t, likely})
 			continue
 		}
 		yes, maybe, err := x.dev.has(ctx, t.RP, t.Credential)

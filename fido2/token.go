@@ -173,7 +173,11 @@ func (t *Token) MarshalJSON() ([]byte, error) {
 	return json.Marshal(x)
 }
 
-func on(b *bool) bool { return b != nil && *b }
+// silent tells whether the token asks for nobody.
+func (t *Token) silent() bool { return off(t.PIN) && off(t.UP) && off(t.UV) }
+
+func on(b *bool) bool  { return b != nil && *b }
+func off(b *bool) bool { return b != nil && !*b }
 
 // ModelOf names the model of the security key that a token was made with, "" where
 // that is not known.
