@@ -380,7 +380,7 @@ func oaep(hash, mgf uint64) mechanism {
 	}}
 }
 
-func ecdh(point []byte) mechanism {
+func agreement(point []byte) mechanism {
 	return mechanism{mechanismECDH, func(r *request) {
 		r.u64(noDerivation)
 		r.noBytes()
