@@ -5,7 +5,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // what OAEP uses here is no weakness of it
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"hash"
@@ -41,8 +41,7 @@ func (k rsaKey) encrypt(p Padding, s *secret.Bytes) ([]byte, error) {
 	case OAEPSHA256:
 		h = sha256.New()
 	default:
-		// As old as it is, this is what all releases of systemd read. Nobody can ask
-		// the token often enough, without the PIN, for its padding to tell anything.
+		//lint:ignore SA1019 what all releases of systemd read; without the PIN nobody can ask the token about paddings
 		return rsa.EncryptPKCS1v15(rand.Reader, k.PublicKey, s.Reveal())
 	}
 	return rsa.EncryptOAEP(h, rand.Reader, k.PublicKey, s.Reveal(), nil)

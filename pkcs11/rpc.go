@@ -39,7 +39,7 @@ var (
 	fFindObjectsFinal  = function{"FindObjectsFinal", 28, "u", ""}
 	fDecryptInit       = function{"DecryptInit", 33, "uMu", ""}
 	fDecrypt           = function{"Decrypt", 34, "uayfy", "ay"}
-	fDeriveKey         = function{"DeriveKey", 63, "uMuaA", "u"}
+	fDeriveKey         = function{"DeriveKey", 62, "uMuaA", "u"}
 )
 
 // callError is the number of an answer that is an error and nothing else.

@@ -53,7 +53,7 @@ func parseURI(text string) (URI, error) {
 		return URI{}, fmt.Errorf("longer than %d bytes", maxURI)
 	}
 	if len(text) < len(scheme) || !strings.EqualFold(text[:len(scheme)], scheme) {
-		return URI{}, errors.New("it does not begin with pkcs11:")
+		return URI{}, errors.New("the scheme is not pkcs11")
 	}
 	path, query, _ := strings.Cut(text[len(scheme):], "?")
 	var u URI

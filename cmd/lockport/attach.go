@@ -219,9 +219,13 @@ func (a *app) attachMethods(h *luks2.Header, at *attachment) []volume.Method {
 		methods = append(methods, volume.Keyring{Lookup: a.keyringKey, Keyslot: slot})
 	}
 	methods = append(methods, a.attachTPM(h, at)...)
+	methods = append(methods, a.attachPKCS11(h, at)...)
 	for _, path := range at.keyPaths() {
 		if at.options.TPM2.Device != "" && at.keyFile != "" {
 			break // it is what the TPM sealed
+		}
+		if at.pkcs11Data() != "" {
+			break // it is what was encrypted for a security token
 		}
 		methods = append(methods, volume.KeyFile{Keyslot: slot, Source: a.keyFileOf(at, path, "cryptsetup")})
 	}

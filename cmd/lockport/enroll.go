@@ -22,6 +22,7 @@ type enrollOptions struct {
 	password    bool
 	recovery    bool
 	tpm2        tpm2Flags
+	pkcs11      pkcs11Flags
 	wipe        volume.Selection
 	unlock      unlockFlags
 	listDevices bool
@@ -40,6 +41,7 @@ func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
 	onceVar(f, &o.password, "password", "enrol a passphrase")
 	onceVar(f, &o.recovery, "recovery-key", "enrol a recovery key, which is printed")
 	o.tpm2.bind(f)
+	o.pkcs11.bind(f, original)
 	f.Var(selectionFlag{&o.wipe}, "wipe-slot", "wipe these keyslots afterwards: numbers, all, empty, password, recovery,\npkcs11, fido2, tpm2")
 	o.unlock.bind(f)
 	f.BoolVar(&o.listDevices, "list-devices", false, "list LUKS volumes and exit")
@@ -91,6 +93,8 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 				return a.listDevices()
 			case o.tpm2.device == "list":
 				return a.listTPMs()
+			case o.pkcs11.uri == "list":
+				return a.listTokens(cmd.Context(), &o.pkcs11)
 			}
 			return a.enroll(cmd.Context(), o, args)
 		},
@@ -103,7 +107,7 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 // kinds counts what is to be enrolled.
 func (o *enrollOptions) kinds() int {
 	n := 0
-	for _, wanted := range []bool{o.password, o.recovery, o.tpm2.wanted()} {
+	for _, wanted := range []bool{o.password, o.recovery, o.tpm2.wanted(), o.pkcs11.wanted()} {
 		if wanted {
 			n++
 		}
@@ -115,13 +119,15 @@ func (o *enrollOptions) kinds() int {
 func (o *enrollOptions) enroller(ctx context.Context, a *app, device string) (volume.Enroller, error) {
 	switch {
 	case o.kinds() > 1:
-		return nil, errors.New("only one keyslot is enrolled at a time: --password, --recovery-key or --tpm2-device")
+		return nil, errors.New("only one keyslot is enrolled at a time: --password, --recovery-key, --tpm2-device or --pkcs11-token-uri")
 	case o.recovery:
 		return volume.RecoveryEnroller{}, nil
 	case o.password:
 		return passwordEnroller{volume.PasswordEnroller{Question: newPassphrase(device)}, o.kdf, o.limits}, o.kdf.check()
 	case o.tpm2.wanted():
 		return o.tpm2.enroller(ctx, a)
+	case o.pkcs11.wanted():
+		return o.pkcs11.enroller(a, device)
 	}
 	return nil, nil
 }
@@ -134,7 +140,7 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 		return err
 	}
 	if o.name != "" && o.kinds() == 0 {
-		return errors.New("--name is for a new keyslot: --password, --recovery-key or --tpm2-device is missing")
+		return errors.New("--name is for a new keyslot: --password, --recovery-key, --tpm2-device or --pkcs11-token-uri is missing")
 	}
 	if err := luks2.CheckName(o.name); err != nil {
 		return fmt.Errorf("--name: %w", err)
@@ -285,6 +291,8 @@ func kindName(k volume.Kind) string {
 		return "recovery key"
 	case volume.TPM2:
 		return "TPM2 token"
+	case volume.PKCS11:
+		return "PKCS#11 token"
 	}
 	return string(k)
 }

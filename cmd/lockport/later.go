@@ -24,7 +24,7 @@ var laterFlags = []struct {
 	matters bool
 	check   func(string) error // what the original refuses at once; may be nil
 }{
-	{"pkcs11-token-uri", true, nil}, {"fido2-device", true, nil}, {"unlock-fido2-device", true, nil},
+	{"fido2-device", true, nil}, {"unlock-fido2-device", true, nil},
 	{"fido2-credential-algorithm", false, checkAlgorithm}, {"fido2-with-client-pin", false, checkBool},
 	{"fido2-with-user-presence", false, checkBool}, {"fido2-with-user-verification", false, checkBool},
 	{"fido2-salt-file", false, nil}, {"fido2-parameters-in-header", false, checkBool},

@@ -16,6 +16,7 @@ type testOptions struct {
 	slot    int
 	keyFile string
 	tpm2    string
+	pkcs11  pkcs11Choice
 	limits  luks2.Limits
 }
 
@@ -24,6 +25,7 @@ func (o *testOptions) bind(f *pflag.FlagSet) {
 	slotFlag(f, &o.slot)
 	keyFileFlag(f, &o.keyFile)
 	f.StringVar(&o.tpm2, "tpm2-device", "", "unlock with the TPM2: auto or a `DEVICE`")
+	o.pkcs11.bind(f)
 	limitFlags(f, &o.limits)
 }
 
@@ -72,8 +74,8 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 			return volume.Key{}, err
 		}
 	}
-	if o.tpm2 != "" && o.keyFile != "" {
-		return volume.Key{}, errors.New("only one way to unlock at a time: --key-file or --tpm2-device")
+	if !atMostOne(o.tpm2 != "", o.keyFile != "", o.pkcs11.uri != "") {
+		return volume.Key{}, errors.New("only one way to unlock at a time: --key-file, --tpm2-device or --pkcs11-uri")
 	}
 	ask := a.asker(asking{})
 	method := volume.Passphrase{Keyslot: o.slot, Question: volume.Question{
@@ -84,6 +86,11 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 	switch {
 	case o.tpm2 != "":
 		methods = a.unlockTPM(h, o.tpm2, device, o.slot)
+	case o.pkcs11.uri != "":
+		var err error
+		if methods, err = a.unlockPKCS11(o.pkcs11, device, o.slot); err != nil {
+			return volume.Key{}, err
+		}
 	case o.keyFile != "":
 		methods = []volume.Method{volume.KeyFile{Keyslot: o.slot, Source: a.keySource(o.keyFile)}}
 	}
