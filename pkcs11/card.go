@@ -6,7 +6,6 @@ import (
 	"crypto/ecdh"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/secret"
@@ -76,20 +75,7 @@ func (c *card) privateKey(ctx context.Context, t *Token) (object, error) {
 	case 1:
 		return fit[0], nil
 	}
-	return object{}, several("private keys", c.uri(), fit)
-}
-
-// several says which objects there are to choose from.
-func several(what string, token URI, list []object) error {
-	const shown = 8
-	var names []string
-	for _, o := range list[:min(len(list), shown)] {
-		names = append(names, o.uri(token).String())
-	}
-	if len(list) > shown {
-		names = append(names, "…")
-	}
-	return fmt.Errorf("%w of the %s: %s", ErrSeveral, what, strings.Join(names, ", "))
+	return object{}, severalKeys(c.uri(), fit)
 }
 
 // privateTemplate is what to search for; a URI of another kind of object is no key.

@@ -76,9 +76,9 @@ func (e *Enroller) device(ctx context.Context) (*device, error) {
 		return nil, errors.Join(ErrNoToken, err)
 	}
 	end()
-	several := fmt.Errorf("%w of the security tokens", ErrSeveral)
+	several := &severalError{what: "security token"}
 	for _, d := range list {
-		several = fmt.Errorf("%w, %s", several, d.uri())
+		several.list = append(several.list, d.uri().String())
 	}
 	return nil, several
 }
@@ -227,7 +227,7 @@ func choosePair(token URI, public, private []object) (pair, error) {
 			}
 		}
 		if len(names) > 1 {
-			return pair{}, fmt.Errorf("%w of the public keys for %s", ErrSeveral, o.uri(token))
+			return pair{}, &severalError{"public key", []string{o.uri(token).String()}}
 		}
 		if len(names) == 1 {
 			fit = append(fit, o)
@@ -239,7 +239,7 @@ func choosePair(token URI, public, private []object) (pair, error) {
 	case 1:
 		return found, nil
 	}
-	return pair{}, several("private keys", token, fit)
+	return pair{}, severalKeys(token, fit)
 }
 
 // stored is the URI for the header. It is what was given, or names the token alone,
@@ -262,5 +262,5 @@ func (e *Enroller) stored(ctx context.Context, c *card, private object) (URI, er
 			return u, nil
 		}
 	}
-	return URI{}, fmt.Errorf("%w of the private keys: neither id nor label tells %s from the others", ErrSeveral, private.uri(c.uri()))
+	return URI{}, severalKeys(c.uri(), []object{private})
 }

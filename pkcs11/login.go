@@ -96,10 +96,15 @@ func (l *login) pin(ctx context.Context, pin *secret.Bytes) error {
 	return l.card.conn.login(ctx, l.card.session, pin)
 }
 
-// loggedIn passes over that somebody is logged in already.
+// loggedIn passes over that somebody is logged in already. What the token says of a
+// PIN needs no more words.
 func loggedIn(err error) error {
-	if errors.Is(err, codeLoggedIn) {
+	var code Code
+	switch {
+	case errors.Is(err, codeLoggedIn):
 		return nil
+	case errors.As(err, &code):
+		return code
 	}
 	return err
 }
