@@ -19,7 +19,7 @@ COUNT = bin/tally $(if $(TALLY),-o '$(TALLY)')
 # Build tags behind which there are tests.
 TAGS = secretcount,vm,bench
 # What also has to build where there is no Linux kernel.
-PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... ./idle \
+PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./image/... ./portable/... ./build/... ./idle \
 	./internal/argon2/... ./internal/gpt/... ./internal/imagefs/... ./internal/erofs/... ./internal/ext4/... \
 	./internal/squashfs/... ./internal/zstd/... ./internal/verity/... ./internal/version/...
 
@@ -65,7 +65,7 @@ VM_FLAGS = $(if $(RUN),-run '$(RUN)') $(if $(KEEP),-keep) $(if $(PKG),-pkg $(PKG
 bench: build bin/vm-run
 	scripts/peers test
 	scripts/peers vm
-	$(GO) test -count=1 -v -tags bench -run '^TestBench(Table|Squashfs)$$' -timeout 30m ./test/bench
+	$(GO) test -count=1 -v -tags bench -run '^TestBench(Table|Images)$$' -timeout 30m ./test/bench
 	bin/vm-run -bench $(VM_FLAGS) -- $(ARGS)
 
 bin/tally bin/vm-run:

@@ -6,18 +6,22 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
+
+	"github.com/lockport/lockport/internal/squashfs"
 )
 
 // writeDirectory writes a tree as a directory. It appears under its name when it
 // is complete.
 func writeDirectory(ctx context.Context, t *Tree, name string, o Output) (*Result, error) {
-	d := &directoryWriter{ctx: ctx, tree: t, out: o, result: &Result{Files: []string{name}}}
 	made := temporary(name)
-	err := d.all(made)
+	d := &directoryWriter{ctx: ctx, tree: t, out: o, result: &Result{Files: []string{name}}, top: made, links: map[squashfs.LinkID]string{}}
+	err := d.all()
 	if err == nil {
 		err = os.Rename(made, name)
 	}
@@ -46,19 +50,27 @@ type directoryWriter struct {
 	ctx    context.Context
 	tree   *Tree
 	out    Output
+	top    string // nobody else writes there
 	root   *os.Root
+	links  map[squashfs.LinkID]string // paths of the files that have more names
 	result *Result
+	total  int64 // bytes of all names' content, for the progress
 }
 
-func (d *directoryWriter) all(name string) error {
-	if err := os.Mkdir(name, 0o700); err != nil {
+func (d *directoryWriter) all() error {
+	if err := os.Mkdir(d.top, 0o700); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(name)
+	root, err := os.OpenRoot(d.top)
 	if err != nil {
 		return err
 	}
 	d.root = root
+	d.tree.each(func(n *node) {
+		if n.Mode.IsRegular() {
+			d.total += n.Size
+		}
+	})
 	err = d.directory(d.tree.top, ".")
 	return errors.Join(err, root.Close())
 }
@@ -67,8 +79,8 @@ func (d *directoryWriter) all(name string) error {
 // to write.
 func (d *directoryWriter) directory(n *node, p string) error {
 	d.result.Inodes++
-	for name, c := range n.children {
-		if err := d.node(c, path.Join(p, name)); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(n.children)) {
+		if err := d.node(n.children[name], path.Join(p, name)); err != nil {
 			return err
 		}
 	}
@@ -79,21 +91,32 @@ func (d *directoryWriter) node(n *node, p string) error {
 	if err := d.ctx.Err(); err != nil {
 		return err
 	}
-	switch n.Mode.Type() {
-	case fs.ModeDir:
+	if n.Mode.IsDir() {
 		if err := d.root.Mkdir(p, 0o700); err != nil {
 			return err
 		}
 		return d.directory(n, p)
+	}
+	if n.Link != (squashfs.LinkID{}) {
+		if first, ok := d.links[n.Link]; ok {
+			return d.root.Link(first, p)
+		}
+		d.links[n.Link] = p
+	}
+	d.result.Inodes++
+	if err := d.inode(n, p); err != nil {
+		return err
+	}
+	return d.finish(n, p)
+}
+
+// inode makes what is no directory.
+func (d *directoryWriter) inode(n *node, p string) error {
+	switch n.Mode.Type() {
 	case fs.ModeSymlink:
-		d.result.Inodes++
 		return d.root.Symlink(n.Target, p)
 	case 0:
-		d.result.Inodes++
-		if err := d.file(n, p); err != nil {
-			return err
-		}
-		return d.finish(n, p)
+		return d.file(n, p)
 	}
 	return fmt.Errorf("%w: /%s is neither file, directory nor link, and can only be in an image file", ErrSpec, p)
 }
@@ -108,15 +131,33 @@ func (d *directoryWriter) file(n *node, p string) error {
 	if err != nil {
 		return err
 	}
-	written, err := io.Copy(f, io.LimitReader(r, n.Size+1))
+	written, err := io.Copy(f, &directoryReader{d, io.LimitReader(r, n.Size+1)})
 	if err == nil && written != n.Size {
 		err = fmt.Errorf("/%s: has changed its size while it was read", p)
 	}
-	d.result.Content += written
 	return errors.Join(err, f.Close())
 }
 
-// finish gives a file its owner, mode and time.
+// directoryReader ends with the context of the writer, and tells its progress.
+type directoryReader struct {
+	d *directoryWriter
+	io.Reader
+}
+
+func (r *directoryReader) Read(p []byte) (int, error) {
+	if err := r.d.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.Reader.Read(p)
+	r.d.result.Content += int64(n)
+	if r.d.out.Progress != nil {
+		r.d.out.Progress(r.d.result.Content, r.d.total)
+	}
+	return n, err
+}
+
+// finish gives a file its owner, attributes, mode and time, in this order: a
+// change of the owner takes capabilities away, and one of anything sets a time.
 func (d *directoryWriter) finish(n *node, p string) error {
 	if os.Geteuid() == 0 {
 		uid, gid := int(n.UID), int(n.GID)
@@ -127,9 +168,23 @@ func (d *directoryWriter) finish(n *node, p string) error {
 			return err
 		}
 	}
+	// The path is safe: what is on the way was made here.
+	full := filepath.Join(d.top, p)
+	for _, a := range n.Attrs {
+		if err := setAttribute(full, a.Name, a.Value); err != nil {
+			return fmt.Errorf("%w: /%s has the attribute %q, which can only be in an image file here: %w", ErrSpec, p, a.Name, err)
+		}
+	}
+	if n.Mode.Type() == fs.ModeSymlink {
+		return setTime(full, d.time(n))
+	}
 	if err := d.root.Chmod(p, n.Mode.Perm()|n.Mode&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
 		return err
 	}
+	return setTime(full, d.time(n))
+}
+
+func (d *directoryWriter) time(n *node) time.Time {
 	at := n.ModTime
 	if !d.out.NotAfter.IsZero() && at.After(d.out.NotAfter) {
 		at = d.out.NotAfter
@@ -137,5 +192,5 @@ func (d *directoryWriter) finish(n *node, p string) error {
 	if at.IsZero() {
 		at = time.Unix(0, 0)
 	}
-	return d.root.Chtimes(p, at, at)
+	return at
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 )
 
 // ImportOCI adds the files of a container image to a tree, as a container made
@@ -27,15 +28,15 @@ import (
 // layer.md; Docker Image Specification 1.2, "Combined Image JSON + Filesystem
 // Changeset Format".
 func (t *Tree) ImportOCI(ctx context.Context, path, spool, architecture string) error {
-	return t.importOCI(ctx, path, spool, architecture, defaultOCILimits())
+	return t.importOCI(ctx, path, spool, architecture, defaultOCILimits(), nil)
 }
 
-func (t *Tree) importOCI(ctx context.Context, path, spool, architecture string, l ociLimits) error {
+func (t *Tree) importOCI(ctx context.Context, path, spool, architecture string, l ociLimits, progress func(done, total int64)) error {
 	if spool == "" { // which would mean another folder further down
 		return fmt.Errorf("%w: no folder for temporary files", ErrSpec)
 	}
 	file, name := splitOCI(path)
-	i := &ociImporter{ctx: ctx, folder: spool, limits: l, left: l.bytes, tree: New()}
+	i := &ociImporter{ctx: ctx, folder: spool, limits: l, left: l.bytes, tree: New(), progress: progress}
 	err := i.image(file, ociChoice{name, architecture})
 	if err == nil {
 		err = i.tree.checkDepth(l.depth)
@@ -94,6 +95,10 @@ type ociImporter struct {
 	links   uint64
 	tree    *Tree
 	sparse  *ociSpool // nil as long as no file has holes
+
+	progress    func(done, total int64) // or nil; in bytes of blobs
+	done, total int64                   // of those before the present one, and of all
+	read        atomic.Int64            // of the present one
 }
 
 func refuse(format string, args ...any) error {
@@ -119,12 +124,40 @@ func (i *ociImporter) layers(s ociStore, list []ociLayer) error {
 	if len(list) > i.limits.layers {
 		return refuse("%d layers, more than %d", len(list), i.limits.layers)
 	}
+	if err := i.measure(s, list); err != nil {
+		return err
+	}
 	for n, l := range list {
 		if err := i.layer(s, l); err != nil {
 			return fmt.Errorf("layer %d of %d: %w", n+1, len(list), err)
 		}
 	}
 	return nil
+}
+
+// measure adds up how much there is to unpack, if somebody wants to know.
+func (i *ociImporter) measure(s ociStore, list []ociLayer) error {
+	if i.progress == nil {
+		return nil
+	}
+	for _, l := range list {
+		b, err := s.open(l.name)
+		if err != nil {
+			return err
+		}
+		i.total += b.Size()
+		if err := b.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// passed tells how far the layers are unpacked.
+func (i *ociImporter) passed() {
+	if i.total > 0 {
+		i.progress(i.done+i.read.Load(), i.total)
+	}
 }
 
 // layer unpacks a layer to the spool and applies it from there, so that nothing
@@ -135,6 +168,7 @@ func (i *ociImporter) layer(s ociStore, l ociLayer) error {
 		return err
 	}
 	spool, err := i.unpack(b, l)
+	i.done += b.Size()
 	if err = errors.Join(err, b.Close()); err != nil {
 		return err
 	}
@@ -160,7 +194,8 @@ func (i *ociImporter) unpack(b *ociBlob, l ociLayer) (*ociSpool, error) {
 
 // spool unpacks a blob to a file of its own, and writes it elsewhere too.
 func (i *ociImporter) spool(b *ociBlob, also io.Writer) (*ociSpool, error) {
-	r, err := decompress(b)
+	i.read.Store(0)
+	r, err := decompress(b, &i.read)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +204,7 @@ func (i *ociImporter) spool(b *ociBlob, also io.Writer) (*ociSpool, error) {
 		r.Close()
 		return nil, err
 	}
-	spool.size, err = io.Copy(io.MultiWriter(spool.file, also), &ociMeter{i.ctx, r, &i.left, i.limits.bytes})
+	spool.size, err = io.Copy(io.MultiWriter(spool.file, also), &ociMeter{i.ctx, r, &i.left, i.limits.bytes, i.passed})
 	r.Close()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("unpacking: %w", err), spool.file.Close())

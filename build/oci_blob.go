@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -62,7 +63,7 @@ func (i *ociImporter) verify(b *ociBlob, d ociDescriptor) error {
 		return fmt.Errorf("%s has %d bytes, not %d", d.Digest, b.Size(), d.Size)
 	}
 	sum, left := digest.hash(), d.Size
-	if _, err := io.Copy(sum, &ociMeter{i.ctx, io.NewSectionReader(b, 0, b.Size()), &left, d.Size}); err != nil {
+	if _, err := io.Copy(sum, &ociMeter{i.ctx, io.NewSectionReader(b, 0, b.Size()), &left, d.Size, func() {}}); err != nil {
 		return err
 	}
 	return digest.check(sum)
@@ -73,7 +74,8 @@ type ociMeter struct {
 	ctx   context.Context
 	r     io.Reader
 	left  *int64
-	limit int64 // that is told
+	limit int64  // that is told
+	after func() // each part
 }
 
 func (m *ociMeter) Read(p []byte) (int, error) {
@@ -84,6 +86,19 @@ func (m *ociMeter) Read(p []byte) (int, error) {
 	if *m.left -= int64(n); *m.left < 0 {
 		return 0, refuse("more than %d bytes", m.limit)
 	}
+	m.after()
+	return n, err
+}
+
+// ociCounter counts what is read, maybe by a goroutine of a decompressor.
+type ociCounter struct {
+	io.Reader
+	read *atomic.Int64
+}
+
+func (c *ociCounter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.read.Add(int64(n))
 	return n, err
 }
 
@@ -165,8 +180,8 @@ func unpackZstd(r io.Reader) (io.ReadCloser, error) {
 	return d.IOReadCloser(), nil
 }
 
-func decompress(b *ociBlob) (io.ReadCloser, error) {
-	r := io.NewSectionReader(b, 0, b.Size())
+func decompress(b *ociBlob, read *atomic.Int64) (io.ReadCloser, error) {
+	r := &ociCounter{io.NewSectionReader(b, 0, b.Size()), read}
 	unpack, err := unpacker(b)
 	if err != nil || unpack == nil {
 		return io.NopCloser(r), err

@@ -28,7 +28,7 @@ func guarded(t *testing.T, image string, l ociLimits) error {
 	if err := os.Mkdir(spool, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	err := New().importOCI(t.Context(), image, spool, "amd64", l)
+	err := New().importOCI(t.Context(), image, spool, "amd64", l, nil)
 	if err == nil {
 		t.Fatal("not refused")
 	}

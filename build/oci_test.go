@@ -618,3 +618,19 @@ func TestOCIDirectory(t *testing.T) {
 		t.Errorf("%q %v", got, err)
 	}
 }
+
+// Progress goes up to all bytes of all layers.
+func TestOCIProgress(t *testing.T) {
+	t.Parallel()
+	path := one(t, layer(t, "a=1"), layer(t, "b=2"), sparse(t, 1<<20))
+	var last, all int64
+	err := New().importOCI(t.Context(), path, t.TempDir(), "amd64", defaultOCILimits(), func(done, total int64) {
+		if done < last || done > total || all != 0 && total != all {
+			t.Errorf("%d of %d, after %d of %d", done, total, last, all)
+		}
+		last, all = done, total
+	})
+	if err != nil || last == 0 || last != all {
+		t.Errorf("%d of %d at the end: %v", last, all, err)
+	}
+}

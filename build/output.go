@@ -27,6 +27,8 @@ const (
 	Directory Format = "directory"
 )
 
+var formats = []Format{Squashfs, Erofs, Directory}
+
 // Protection is where the hash tree of an image goes.
 type Protection string
 
@@ -36,6 +38,8 @@ const (
 	Partitions Protection = "partitions"
 	Beside     Protection = "beside"
 )
+
+var protections = []Protection{Naked, Partitions, Beside}
 
 // Output says what is made of a tree.
 type Output struct {
@@ -73,7 +77,7 @@ var compressors = map[string]squashfs.Compressor{"": squashfs.Zstd, "zstd": squa
 func (o *Output) check(name string) error {
 	_, known := compressors[o.Compressor]
 	switch {
-	case o.Format != Squashfs && o.Format != Erofs && o.Format != Directory:
+	case !slices.Contains(formats, o.Format):
 		return fmt.Errorf("%w: no format is called %q", ErrSpec, o.Format)
 	case !known:
 		return fmt.Errorf("%w: no compressor is called %q", ErrSpec, o.Compressor)

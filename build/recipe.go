@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,11 @@ type Environment struct {
 	Go string
 	// Log is where programs that are called write to.
 	Log io.Writer
+	// Scratch is the folder for what is compiled and for the unpacked layers of an
+	// OCI image, which can be larger than the image; "" for the system's.
+	Scratch string
+	// Progress, if not nil, is told how much of an OCI image is unpacked, in bytes.
+	Progress func(done, total int64)
 }
 
 // Tree makes the tree of files. The caller calls done when the tree is not used
@@ -57,7 +63,7 @@ func (r *Recipe) Tree(ctx context.Context, e Environment) (t *Tree, done func() 
 	if r.FromTree != "" && r.FromOCI != "" {
 		return nil, nil, fmt.Errorf("%w: an image begins with one system, not two", ErrSpec)
 	}
-	dir, err := os.MkdirTemp("", "lockport-build-")
+	dir, err := os.MkdirTemp(e.Scratch, "lockport-build-")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -87,25 +93,33 @@ func (r *Recipe) tree(ctx context.Context, e Environment, dir string) (*Tree, er
 		return t, spec.AddTo(t)
 	case r.FromOCI != "":
 		t := New()
-		if err := t.ImportOCI(ctx, r.FromOCI, dir, e.Architecture); err != nil {
-			return nil, fmt.Errorf("%s: %w", r.FromOCI, err)
+		if err := t.importOCI(ctx, r.FromOCI, dir, e.Architecture, defaultOCILimits(), e.Progress); err != nil {
+			return nil, err
 		}
 		return t, spec.AddTo(t)
 	}
 	return spec.Tree(e.Time)
 }
 
+// patience is how long a compiler that is to stop may take to clean up.
+const patience = 10 * time.Second
+
 // compile compiles a Go program into a folder. The result depends on nothing but
-// the sources and the compiler.
+// the sources and the compiler. When it is cancelled, the compiler has nothing
+// left of its temporary files, which are below the folder, too.
 func compile(ctx context.Context, e Environment, f File, dir string) (File, error) {
 	source, err := filepath.Abs(f.Source)
+	if err != nil {
+		return File{}, err
+	}
+	folder, err := filepath.Abs(dir) // the compiler works in another
 	if err != nil {
 		return File{}, err
 	}
 	if s, err := os.Stat(source); err != nil || !s.IsDir() {
 		return File{}, fmt.Errorf("%w: %s is no folder with a Go program", ErrSpec, f.Source)
 	}
-	out := filepath.Join(dir, filepath.Base(source))
+	out := filepath.Join(folder, filepath.Base(source))
 	if _, err := os.Lstat(out); err == nil {
 		return File{}, fmt.Errorf("%w: two programs are called %s", ErrSpec, filepath.Base(source))
 	}
@@ -115,9 +129,13 @@ func compile(ctx context.Context, e Environment, f File, dir string) (File, erro
 	}
 	cmd := exec.CommandContext(ctx, tool, "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, ".")
 	cmd.Dir = source
-	cmd.Env = append(e.Variables[:len(e.Variables):len(e.Variables)], "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+e.Architecture)
+	cmd.Env = append(e.Variables[:len(e.Variables):len(e.Variables)], "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+e.Architecture, "GOTMPDIR="+folder)
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, patience
 	cmd.Stdout, cmd.Stderr = e.Log, e.Log
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // and not by which signal the compiler ended
+		}
 		return File{}, fmt.Errorf("compiling %s: %w", f.Source, err)
 	}
 	return File{out, f.Target}, nil
@@ -136,9 +154,7 @@ func (r *Recipe) Output() (name string, o Output, err error) {
 			o.Protection = Partitions
 		}
 	}
-	switch o.Protection {
-	case Naked, Partitions, Beside:
-	default:
+	if !slices.Contains(protections, o.Protection) {
 		return "", o, fmt.Errorf("%w: %q is no place for a hash tree", ErrSpec, r.Verity)
 	}
 	if name = r.File; name == "" {

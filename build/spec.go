@@ -60,16 +60,20 @@ func (s *Spec) Label() string {
 	return s.Name + "_" + s.Version
 }
 
-func (s *Spec) check() error {
-	switch {
-	case strings.ContainsFunc(s.Name, func(r rune) bool {
+func checkName(name string) error {
+	if strings.ContainsFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune(".-", r)
-	}):
-		return fmt.Errorf("%w: %q is no name of an image: it may have a-z, 0-9, . and -", ErrSpec, s.Name)
-	case strings.ContainsFunc(s.Version, func(r rune) bool {
+	}) {
+		return fmt.Errorf("%w: %q is no name of an image: it may have a-z, 0-9, . and -", ErrSpec, name)
+	}
+	return nil
+}
+
+func checkVersion(version string) error {
+	if strings.ContainsFunc(version, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-~^", r)
-	}):
-		return fmt.Errorf("%w: %q is no version: it may have letters, digits, . - ~ and ^", ErrSpec, s.Version)
+	}) {
+		return fmt.Errorf("%w: %q is no version: it may have letters, digits, . - ~ and ^", ErrSpec, version)
 	}
 	return nil
 }
@@ -77,7 +81,10 @@ func (s *Spec) check() error {
 // AddTo adds what is specified to a tree, which may have an installed system in
 // it. Then os-release is that of the system, with what is said here behind it.
 func (s *Spec) AddTo(t *Tree) error {
-	if err := s.check(); err != nil {
+	if err := checkName(s.Name); err != nil {
+		return err
+	}
+	if err := checkVersion(s.Version); err != nil {
 		return err
 	}
 	if err := s.release(t); err != nil {

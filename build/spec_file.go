@@ -3,8 +3,10 @@ package build
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,7 +34,7 @@ func ReadRecipe(name string) (*Recipe, error) {
 	if len(text) > maxSpec {
 		return nil, fmt.Errorf("%w %s is larger than any", ErrSpec, name)
 	}
-	r, err := ParseRecipe(text, filepath.Dir(name))
+	r, err := parseRecipe(text, filepath.Dir(name), func(file string) error { _, err := os.Stat(file); return err })
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -42,12 +44,18 @@ func ReadRecipe(name string) (*Recipe, error) {
 // ParseRecipe reads the text of a specification. Paths of the host in it are
 // relative to a folder.
 func ParseRecipe(text []byte, dir string) (*Recipe, error) {
+	return parseRecipe(text, dir, func(string) error { return nil })
+}
+
+// parseRecipe also asks of each file that goes into the image if it is there: who
+// finds out later doesn't know the line any more.
+func parseRecipe(text []byte, dir string, there func(file string) error) (*Recipe, error) {
 	list, err := portable.ParseSettings(text, "Image", "Content", "Output")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSpec, err)
 	}
 	r := &Recipe{}
-	p := specParser{r, dir}
+	p := specParser{r, dir, there}
 	for _, s := range list {
 		set, ok := p.setters()[s.Section+"."+s.Key]
 		if !ok {
@@ -66,6 +74,7 @@ func ParseRecipe(text []byte, dir string) (*Recipe, error) {
 type specParser struct {
 	recipe *Recipe
 	dir    string
+	there  func(file string) error
 }
 
 // host is a path of the host.
@@ -80,8 +89,8 @@ func (p specParser) host(text string) string {
 func (p specParser) setters() map[string]func(string) error {
 	r := p.recipe
 	return map[string]func(string) error{
-		"Image.Name":             once(&r.Name),
-		"Image.Version":          once(&r.Version),
+		"Image.Name":             checked(checkName, once(&r.Name)),
+		"Image.Version":          checked(checkVersion, once(&r.Version)),
 		"Image.PrettyName":       once(&r.Pretty),
 		"Image.Prefixes":         func(v string) error { r.Prefixes = append(r.Prefixes, strings.Fields(v)...); return nil },
 		"Image.Release":          more(&r.Release, ParseField),
@@ -94,11 +103,11 @@ func (p specParser) setters() map[string]func(string) error {
 		"Content.FromTree":       p.hostOnce(&r.FromTree),
 		"Content.FromOCI":        p.hostOnce(&r.FromOCI),
 		"Output.File":            p.hostOnce(&r.File),
-		"Output.Format":          once(&r.Format),
-		"Output.Compress":        once(&r.Compressor),
+		"Output.Format":          checked(oneOf("format", formats), once(&r.Format)),
+		"Output.Compress":        checked(oneOf("compressor", slices.Collect(maps.Keys(compressors))), once(&r.Compressor)),
 		"Output.Level":           number(&r.Level),
 		"Output.BlockSize":       number(&r.BlockSize),
-		"Output.Verity":          once(&r.Verity),
+		"Output.Verity":          checked(oneOf("place for a hash tree", protections), once(&r.Verity)),
 		"Output.SignKey":         p.hostOnce(&r.KeyFile),
 		"Output.SignCertificate": p.hostOnce(&r.Certificate),
 	}
@@ -110,6 +119,25 @@ func once(to *string) func(string) error {
 			return fmt.Errorf("%w: there is %q already", ErrSpec, *to)
 		}
 		*to = v
+		return nil
+	}
+}
+
+// checked looks at a value first.
+func checked(check, set func(string) error) func(string) error {
+	return func(v string) error {
+		if err := check(v); err != nil {
+			return err
+		}
+		return set(v)
+	}
+}
+
+func oneOf[T ~string](what string, words []T) func(string) error {
+	return func(v string) error {
+		if !slices.Contains(words, T(v)) {
+			return fmt.Errorf("%w: %q is no %s", ErrSpec, v, what)
+		}
 		return nil
 	}
 }
@@ -148,14 +176,18 @@ func (p specParser) files(to *[]File) func(string) error {
 		f := ParseFile(v)
 		f.Source = p.host(f.Source)
 		*to = append(*to, f)
-		return nil
+		return p.there(f.Source)
 	}
 }
 
 // units adds units, several in a line.
 func (p specParser) units(v string) error {
 	for _, name := range strings.Fields(v) {
-		p.recipe.Units = append(p.recipe.Units, p.host(name))
+		unit := p.host(name)
+		if err := p.there(unit); err != nil {
+			return err
+		}
+		p.recipe.Units = append(p.recipe.Units, unit)
 	}
 	return nil
 }

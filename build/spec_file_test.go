@@ -72,7 +72,7 @@ func TestEveryKey(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	for key := range (specParser{&Recipe{}, "/"}).setters() {
+	for key := range (specParser{&Recipe{}, "/", nil}).setters() {
 		section, name, _ := strings.Cut(key, ".")
 		if _, rest, _ := strings.Cut(everyKey, "["+section+"]"); !strings.Contains(rest, "\n"+name+"=") {
 			t.Errorf("%s is not tried", key)
@@ -93,6 +93,11 @@ func TestSpecMistakes(t *testing.T) {
 		"[Image]\nRelease=x=y":                   `line 2: the specification: "x=y" is not KEY=VALUE`,
 		"[Content]\nLink=/a":                     `line 2: the specification: "/a" is not PATH:TARGET`,
 		"[Content]\nFromTree=a\nFromTree=b":      `line 3: the specification: there is "/dir/a" already`,
+		"[Image]\nName=A":                        `line 2: the specification: "A" is no name of an image`,
+		"[Image]\nVersion=1/2":                   `line 2: the specification: "1/2" is no version`,
+		"[Output]\n\nFormat=ext9":                `line 3: the specification: "ext9" is no format`,
+		"[Output]\nCompress=none":                `line 2: the specification: "none" is no compressor`,
+		"[Output]\nVerity=here":                  `line 2: the specification: "here" is no place for a hash tree`,
 		"[Output]\nLevel=high":                   `line 2: the specification: "high" is no number`,
 		"[Output]\nLevel=-1":                     `line 2: the specification: "-1" is no number`,
 		"[Output]\nBlockSize=3\nBlockSize=4":     "line 3: the specification: there is 3 already",
@@ -120,6 +125,12 @@ func TestReadRecipe(t *testing.T) {
 	write(t, name, "\n[Image]\nX=a\n")
 	if _, err := ReadRecipe(name); err == nil || !strings.HasPrefix(err.Error(), name+": the specification: line 3: ") {
 		t.Error(err)
+	}
+	for _, line := range []string{"Go=none", "Program=none:/usr/bin/x", "File=none:/x", "Unit=" + SpecName + " none"} {
+		write(t, name, "[Content]\n#\n"+line)
+		if _, err := ReadRecipe(name); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), name+": line 3: stat "+dir+"/none: ") {
+			t.Error(err)
+		}
 	}
 	// Not cut off silently.
 	write(t, name, "[Image]\nName=a\n#"+strings.Repeat("x", maxSpec)+"\nName=b")

@@ -61,6 +61,15 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// trees opens a directory in both ways there are.
+func trees(t *testing.T, dir string) map[string]*Tree {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	must(t, err)
+	t.Cleanup(func() { must(t, root.Close()) })
+	return map[string]*Tree{"as here": open(t, dir), "part by part": {stepwise{below{root}}, nil}}
+}
+
 // What a link says is meant from the top of the tree. The oracle is what a
 // process sees that has the tree as its root.
 func TestLinksStayInside(t *testing.T) {
@@ -76,7 +85,12 @@ func TestLinksStayInside(t *testing.T) {
 	} {
 		must(t, os.Symlink(target, filepath.Join(dir, name)))
 	}
-	tree := open(t, dir)
+	for kind, tree := range trees(t, dir) {
+		t.Run(kind, func(t *testing.T) { linksStayInside(t, tree) })
+	}
+}
+
+func linksStayInside(t *testing.T, tree *Tree) {
 	for name, want := range map[string]error{
 		"abs": nil, "up": nil, "a/b/rel": nil, "dir/file": nil, "a/self/self/b/file": nil, "out": nil, "chain": nil, "dir/rel": nil,
 		"loop": syscall.ELOOP, "gone": fs.ErrNotExist, "through": syscall.ENOTDIR, "far": fs.ErrNotExist, "../secret": fs.ErrInvalid, "/abs": fs.ErrInvalid,
@@ -101,7 +115,7 @@ func TestLinksStayInsideInARace(t *testing.T) {
 	write(t, filepath.Join(outer, "out/file"), "outside")
 	dir := filepath.Join(outer, "tree")
 	write(t, filepath.Join(dir, "real/file"), "inside")
-	tree := open(t, dir)
+	both := trees(t, dir)
 	at, aside, link := filepath.Join(dir, "real"), filepath.Join(dir, "aside"), filepath.Join(dir, "link")
 	done := make(chan error)
 	go func() {
@@ -115,8 +129,10 @@ func TestLinksStayInsideInARace(t *testing.T) {
 		done <- nil
 	}()
 	for {
-		if text, err := ReadFile(tree, "real/file", 100); err == nil && string(text) != "inside" {
-			t.Errorf("read %q", text)
+		for _, tree := range both {
+			if text, err := ReadFile(tree, "real/file", 100); err == nil && string(text) != "inside" {
+				t.Errorf("read %q", text)
+			}
 		}
 		select {
 		case err := <-done:
@@ -132,7 +148,11 @@ func TestTreeIsAFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a/b"), "x")
 	must(t, os.Symlink("a/b", filepath.Join(dir, "link")))
-	must(t, fstest.TestFS(open(t, dir), "a", "a/b", "link"))
+	for kind, tree := range trees(t, dir) {
+		if err := fstest.TestFS(tree, "a", "a/b", "link"); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
 }
 
 func TestReadFileIsBounded(t *testing.T) {

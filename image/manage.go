@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -128,7 +129,7 @@ func (h *held) remove(ctx context.Context) error {
 		}
 		return h.root.Remove(h.at)
 	}
-	if err := h.noMounts(ctx); err != nil {
+	if err := h.noMounts(ctx, h.at); err != nil {
 		return err
 	}
 	if err := h.setReadOnly(false); err != nil && !errors.Is(err, errors.ErrUnsupported) {
@@ -141,24 +142,45 @@ func (h *held) remove(ctx context.Context) error {
 }
 
 // noMounts wants that deleting a directory deletes nothing but it.
-func (h *held) noMounts(ctx context.Context) error {
-	return fs.WalkDir(h.root.FS(), h.at, func(p string, d fs.DirEntry, err error) error {
+func (h *held) noMounts(ctx context.Context, dir string) error {
+	below, err := h.directoriesIn(dir)
+	for _, name := range below {
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err != nil || !d.IsDir() {
-			return err
+		if err == nil {
+			err = h.noMounts(ctx, path.Join(dir, name))
 		}
-		f, err := h.root.Open(p)
+	}
+	return err
+}
+
+// directoriesIn lists the directories in one that is no mount itself. Names need
+// not be UTF-8, as those of a file system of this language would have to be.
+func (h *held) directoriesIn(dir string) ([]string, error) {
+	f, err := h.root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if isMount(f) {
+		return nil, fmt.Errorf("/%s: %w", dir, ErrMounted)
+	}
+	var list []string
+	for {
+		entries, err := f.ReadDir(1000)
+		for _, e := range entries {
+			if e.IsDir() {
+				list = append(list, e.Name())
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return list, nil
+		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer f.Close()
-		if isMount(f) {
-			return fmt.Errorf("/%s: %w", p, ErrMounted)
-		}
-		return nil
-	})
+	}
 }
 
 // MarkReadOnly forbids or allows to change an image: by its mode if it is a file,
@@ -174,7 +196,7 @@ func MarkReadOnly(ctx context.Context, root, ref string, on bool) error {
 
 // openSelf opens what the image is, also behind a link.
 func (h *held) openSelf() (*os.File, error) {
-	t := newTree(h.root)
+	t := &Tree{stepwise{below{h.root}}, nil}
 	at, err := t.Resolve(h.at)
 	if err != nil {
 		return nil, err

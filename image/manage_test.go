@@ -66,6 +66,20 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// A name may be any bytes.
+func TestRemoveAnyName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	at := filepath.Join(dir, "var/lib/portables/web")
+	write(t, filepath.Join(at, "a\xff\n/\xfe/file"), "x")
+	if _, err := Remove(t.Context(), dir, "web", allow); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 func TestRemoveRefused(t *testing.T) {
 	t.Parallel()
 	dir := pool(t)

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -136,6 +137,9 @@ func (bareRoot) Open(name string) (fs.File, error) {
 func (bareRoot) Lstat(name string) (fs.FileInfo, error) {
 	if _, link := bareLinks[name]; link || name == "." || slices.Contains(bareDirectories, name) {
 		return bareInfo(name), nil
+	}
+	if first, _, _ := strings.Cut(name, "/"); bareLinks[first] != "" {
+		return nil, &fs.PathError{Op: "lstat", Path: name, Err: syscall.ELOOP}
 	}
 	return nil, &fs.PathError{Op: "lstat", Path: name, Err: fs.ErrNotExist}
 }

@@ -11,9 +11,13 @@ import (
 // Policy says which partitions an image may have and how they have to be
 // protected: systemd.image-policy(7). A nil policy allows everything.
 type Policy struct {
+	text  string
 	rules map[gpt.Designator]allowed
 	other allowed // of partitions that have no rule
 }
+
+// String is the text that the policy was read from.
+func (p *Policy) String() string { return p.text }
 
 // allowed are the states that a partition may be in.
 type allowed uint16
@@ -50,7 +54,7 @@ var policyDesignators = []gpt.Designator{
 
 // ParsePolicy reads the text form of a policy, such as root=verity+signed:=absent.
 func ParsePolicy(text string) (*Policy, error) {
-	p := &Policy{rules: map[gpt.Designator]allowed{}, other: complete(allowIgnored)}
+	p := &Policy{text: text, rules: map[gpt.Designator]allowed{}, other: complete(allowIgnored)}
 	switch text {
 	case "*":
 		p.other = complete(allowOpen)

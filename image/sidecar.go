@@ -125,7 +125,7 @@ func readBeside(dir *os.Root, name string) ([]byte, error) {
 	if err != nil || !there {
 		return nil, err
 	}
-	text, err := ReadFile(directory{dir}, name, maxBeside)
+	text, err := ReadFile(below{dir}, name, maxBeside)
 	switch {
 	case err != nil:
 		return nil, err

@@ -1,10 +1,12 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -19,7 +21,7 @@ const (
 // directory: absolute links begin at its top, and ".." does not leave it. Its
 // methods may be called concurrently.
 type Tree struct {
-	files fs.ReadLinkFS
+	files fs.ReadLinkFS // a path through a link is an error to it
 	close func() error
 }
 
@@ -34,13 +36,20 @@ func OpenTree(dir string) (*Tree, error) {
 	return newTree(root), nil
 }
 
-func newTree(root *os.Root) *Tree { return &Tree{directory{root}, root.Close} }
+// newTree makes a tree of a directory, which is closed with it.
+func newTree(root *os.Root) *Tree {
+	d := newDirectory(root)
+	return &Tree{d, func() error { return errors.Join(d.close(), root.Close()) }}
+}
 
 // Close closes what the tree is read from.
 func (t *Tree) Close() error { return t.close() }
 
 // Open opens a file. A pipe is opened without waiting for the other end.
 func (t *Tree) Open(name string) (fs.File, error) {
+	if f, err := t.openStraight(name); err == nil {
+		return f, nil
+	}
 	at, err := t.find("open", name, true)
 	if err != nil {
 		return nil, err
@@ -48,23 +57,57 @@ func (t *Tree) Open(name string) (fs.File, error) {
 	return t.files.Open(at)
 }
 
+// openStraight opens a file if no link is on the way, nor at the end.
+func (t *Tree) openStraight(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, fs.ErrInvalid
+	}
+	f, err := t.files.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && isLink(info) {
+		err = syscall.ELOOP
+	}
+	if err != nil {
+		_ = f.Close() // nothing was written
+		return nil, err
+	}
+	return f, nil
+}
+
 // Stat describes what a path leads to.
 func (t *Tree) Stat(name string) (fs.FileInfo, error) {
-	at, err := t.find("stat", name, true)
+	return t.describe("stat", name, true)
+}
+
+// Lstat is Stat without following a link at the end.
+func (t *Tree) Lstat(name string) (fs.FileInfo, error) {
+	return t.describe("lstat", name, false)
+}
+
+// describe is Stat or Lstat. Most paths have no link in them, and are looked at
+// once.
+func (t *Tree) describe(op, name string, follow bool) (fs.FileInfo, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	info, err := t.files.Lstat(name)
+	switch {
+	case err == nil && !(follow && isLink(info)):
+		return info, nil
+	case err != nil && isMissing(err):
+		return nil, &fs.PathError{Op: op, Path: name, Err: cause(err)}
+	}
+	at, err := t.walk(op, name, walk{follow: follow})
 	if err != nil {
 		return nil, err
 	}
 	return t.files.Lstat(at)
 }
 
-// Lstat is Stat without following a link at the end.
-func (t *Tree) Lstat(name string) (fs.FileInfo, error) {
-	at, err := t.find("lstat", name, false)
-	if err != nil {
-		return nil, err
-	}
-	return t.files.Lstat(at)
-}
+func isLink(info fs.FileInfo) bool { return info.Mode().Type() == fs.ModeSymlink }
 
 // ReadLink returns what is written in a link.
 func (t *Tree) ReadLink(name string) (string, error) {
@@ -99,9 +142,30 @@ type walk struct {
 	missing bool // the end need not exist
 }
 
-// walk follows a path part by part. Should someone exchange parts meanwhile, what
-// lies below still does not leave its own root, it only finds another file.
+// walk follows a path. Should someone exchange parts meanwhile, what lies below
+// still does not leave its own root, it only finds another file, or none.
 func (t *Tree) walk(op, name string, w walk) (string, error) {
+	if at, ok := straight(name); ok {
+		info, err := t.files.Lstat(at)
+		switch {
+		case err == nil && !(w.follow && isLink(info)), w.missing && err != nil && isMissing(err):
+			return at, nil
+		case err != nil && isMissing(err):
+			return "", &fs.PathError{Op: op, Path: name, Err: cause(err)}
+		}
+	}
+	return t.walkParts(op, name, w)
+}
+
+// straight returns the path that a name is, unless it has links in it. It is not
+// known for one that goes up.
+func straight(name string) (string, bool) {
+	at := path.Join(".", name)
+	return at, fs.ValidPath(at) && !slices.Contains(strings.Split(name, "/"), "..")
+}
+
+// walkParts is walk part by part.
+func (t *Tree) walkParts(op, name string, w walk) (string, error) {
 	fail := func(err error) (string, error) { return "", &fs.PathError{Op: op, Path: name, Err: err} }
 	done, links := ".", 0
 	for rest := parts(name); len(rest) > 0; {
@@ -118,7 +182,7 @@ func (t *Tree) walk(op, name string, w walk) (string, error) {
 			return missingTail(op, name, next, rest)
 		case err != nil:
 			return fail(cause(err))
-		case info.Mode().Type() == fs.ModeSymlink && (w.follow || len(rest) > 0):
+		case isLink(info) && (w.follow || len(rest) > 0):
 			target, err := t.files.ReadLink(next)
 			if err != nil {
 				return fail(cause(err))
@@ -172,19 +236,6 @@ func cause(err error) error {
 	}
 	return err
 }
-
-// directory gives access below a directory, following no link out of it.
-type directory struct{ root *os.Root }
-
-func (d directory) Open(name string) (fs.File, error) {
-	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err // and not a nil *os.File
-	}
-	return f, nil
-}
-func (d directory) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
-func (d directory) ReadLink(name string) (string, error)   { return d.root.Readlink(name) }
 
 // ReadFile reads a regular file of at most limit bytes.
 func ReadFile(t fs.FS, name string, limit int64) ([]byte, error) {

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"path"
 	"syscall"
+
+	"github.com/lockport/lockport/image"
 )
 
 // Apply carries out a plan: all of it, or nothing. Should the process die, the
@@ -23,6 +25,9 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 	if _, _, err := h.recover(false); err != nil {
 		return err
 	}
+	if err := h.checkImages(p.images); err != nil {
+		return err
+	}
 	steps, err := h.steps(p.Changes)
 	if err != nil {
 		return err
@@ -36,6 +41,16 @@ func (h *Host) Apply(ctx context.Context, p *Plan) error {
 		return h.finish(folder, steps)
 	}
 	return errors.Join(err, h.abandon(folder, steps))
+}
+
+// checkImages wants that nobody has removed an image since the plan was made.
+func (h *Host) checkImages(list []string) error {
+	for _, p := range list {
+		if info, err := h.lstat(p); err != nil || info == nil {
+			return errors.Join(fmt.Errorf("%s: %w: it has been removed since the plan was made", p, image.ErrNotFound), err)
+		}
+	}
+	return nil
 }
 
 // finish ends a transaction that worked. If not even the journal goes away,
@@ -117,7 +132,7 @@ func (h *Host) steps(changes []Change) ([]step, error) {
 
 // perform takes the steps, and sees to it that they are on the disk.
 func (h *Host) perform(ctx context.Context, changes []Change, folder string, steps []step) error {
-	p := &performance{host: h, changes: changes, folder: folder, steps: steps, folders: map[string]bool{}}
+	p := &performance{host: h, changes: changes, folder: folder, steps: steps, folders: map[string]bool{}, made: map[string]bool{}}
 	for _, pass := range []func(context.Context, int) error{p.prepare, p.units, p.clear} {
 		for i, c := range changes {
 			err := ctx.Err()
@@ -146,6 +161,7 @@ type performance struct {
 	steps   []step
 	written []string // not on the disk yet
 	folders map[string]bool
+	made    map[string]bool // new directories
 }
 
 // isUnit tells whether a change is one of a unit, and not of what belongs to it.
@@ -163,15 +179,27 @@ func (c Change) hasContent() bool { return (c.Type == Copy || c.Type == Write) &
 func (p *performance) prepare(ctx context.Context, i int) error {
 	c, at := p.changes[i], p.steps[i].At
 	if c.hasContent() {
-		if err := p.host.files.write(temporary(at), c.Content, 0o644); err != nil {
+		name := temporary(at)
+		if p.isApart(i) {
+			name = at
+		}
+		if err := p.host.files.write(name, c.Content, 0o644); err != nil {
 			return err
 		}
-		p.written = append(p.written, temporary(at))
+		p.written = append(p.written, name)
 	}
 	if c.late() {
 		return nil
 	}
+	p.made[at] = c.Type == Mkdir
 	return p.place(ctx, i)
+}
+
+// isApart tells whether nobody looks at a file before there is a unit for it: it
+// needs no other name until it is written.
+func (p *performance) isApart(i int) bool {
+	c := p.changes[i]
+	return c.hasContent() && !c.late() && p.made[path.Dir(p.steps[i].At)]
 }
 
 func (p *performance) units(ctx context.Context, i int) error {
@@ -195,6 +223,9 @@ func (p *performance) place(ctx context.Context, i int) error {
 	if c.image {
 		return p.host.imageStep(ctx, c, p.folder, p.steps, i)
 	}
+	if p.isApart(i) {
+		return nil
+	}
 	if n := len(p.written); c.hasContent() && !c.late() {
 		p.written[n-1] = s.At // its name from now on
 	}
@@ -212,10 +243,8 @@ func (p *performance) flush() error {
 	if len(p.written)+len(p.folders) > many {
 		return h.syncFileSystems(p.folders)
 	}
-	for _, name := range p.written {
-		if err := h.files.sync(name); err != nil {
-			return fmt.Errorf("syncing /%s: %w", name, err)
-		}
+	if err := h.files.sync(p.written...); err != nil {
+		return fmt.Errorf("syncing what was written: %w", err)
 	}
 	return h.syncAll(p.folders)
 }

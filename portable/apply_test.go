@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lockport/lockport/image"
 )
 
 var errInjected = errors.New("injected")
@@ -27,7 +29,11 @@ func failing(f files, n int, dead bool) (files, *int) {
 	return files{
 		mkdir: func(name string, mode fs.FileMode) error { return try(func() error { return f.mkdir(name, mode) }) },
 		write: func(name string, data []byte, mode fs.FileMode) error {
-			return try(func() error { return f.write(name, data, mode) })
+			err := try(func() error { return f.write(name, data, mode) })
+			if err == errInjected && count-1 == n {
+				_ = f.write(name, data[:len(data)/2], mode) // it came so far
+			}
+			return err
 		},
 		create: func(name string, data []byte, mode fs.FileMode) error {
 			return try(func() error { return f.create(name, data, mode) })
@@ -37,7 +43,7 @@ func failing(f files, n int, dead bool) (files, *int) {
 		link:    func(from, to string) error { return try(func() error { return f.link(from, to) }) },
 		chown:   func(name string, uid, gid int) error { return try(func() error { return f.chown(name, uid, gid) }) },
 		remove:  func(name string) error { return try(func() error { return f.remove(name) }) },
-		sync:    func(name string) error { return try(func() error { return f.sync(name) }) },
+		sync:    func(names ...string) error { return try(func() error { return f.sync(names...) }) },
 		syncAll: func(folder string) error { return try(func() error { return f.syncAll(folder) }) },
 		copyImage: func(ctx context.Context, from, to string) error {
 			return try(func() error { return f.copyImage(ctx, from, to) })
@@ -149,6 +155,21 @@ func TestOutdatedPlan(t *testing.T) {
 	same(t, before, look(t, dir))
 }
 
+// An image that is removed between plan and change is not attached.
+func TestRemovedMeanwhile(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	h := openHost(t, dir)
+	p, err := first(h)
+	must(t, err)
+	must(t, os.RemoveAll(filepath.Join(dir, "srv/web_1")))
+	before := look(t, dir)
+	if err := h.Apply(ctx(), p); !errors.Is(err, image.ErrNotFound) {
+		t.Error(err)
+	}
+	same(t, before, look(t, dir))
+}
+
 // Files of another owner come back as they were.
 func TestOwnerComesBack(t *testing.T) {
 	t.Parallel()
@@ -170,5 +191,33 @@ func TestOwnerComesBack(t *testing.T) {
 	must(t, err)
 	if at.UID != 12 || at.GID != 34 {
 		t.Errorf("it belongs to %d:%d", at.UID, at.GID)
+	}
+}
+
+// A journal without its end is from a moment before anything was begun.
+func TestIncompleteJournal(t *testing.T) {
+	t.Parallel()
+	dir := services(t)
+	h := openHost(t, dir)
+	before := look(t, dir)
+	p, err := first(h)
+	must(t, err)
+	steps, err := h.steps(p.Changes)
+	must(t, err)
+	must(t, h.writeJournal("etc", steps))
+	name := filepath.Join(dir, "etc", journalName)
+	whole, err := os.ReadFile(name)
+	must(t, err)
+	for _, text := range []string{"", string(whole[:10]), string(whole[:len(whole)-1]), string(whole[:100]) + string(make([]byte, 1000)), string(make([]byte, 1000))} {
+		must(t, os.WriteFile(name, []byte(text), 0o600))
+		undone, _, err := openHost(t, dir).Recover(ctx(), false)
+		if err != nil || len(undone) > 0 {
+			t.Errorf("%.20q: %v, %v", text, undone, err)
+		}
+		same(t, before, look(t, dir))
+	}
+	must(t, os.WriteFile(name, []byte("{no journal}"), 0o600))
+	if _, _, err := openHost(t, dir).Recover(ctx(), false); !errors.Is(err, ErrUnfinished) {
+		t.Error(err)
 	}
 }

@@ -33,6 +33,9 @@ type AttachOptions struct {
 	Scope   Scope
 	Force   bool // replace what is there, whether it runs or not
 	DryRun  bool // only say what would be done
+	// Policy is what images have to meet again whenever a service starts; nil for
+	// none. That they are opened with it now is up to who opens them.
+	Policy *image.Policy
 }
 
 // PlanAttach says what attaching images changes. It writes nothing, and does not
@@ -106,6 +109,7 @@ func (h *Host) planUnits(ctx context.Context, list []*Metadata, refs []Ref, o At
 	}
 	plan := &Plan{Scope: o.Scope}
 	for i, m := range list {
+		plan.images = append(plan.images, m.marker()...) // before they become copies
 		a := &attachment{h, m, o, prof, now, plan, refs[i].Relaxed, map[string]sandbox{}}
 		if err := a.plans(ctx); err != nil {
 			return nil, err
@@ -188,7 +192,7 @@ func (a *attachment) unit(u Unit) error {
 	if err := a.mkdir(target + ".d"); err != nil {
 		return err
 	}
-	a.add(Change{Type: Write, Path: target + ".d/20-portable.conf", Content: dropIn(a.meta, u, a.relaxed)})
+	a.add(Change{Type: Write, Path: target + ".d/20-portable.conf", Content: dropIn(a.meta, u, a.relaxed, a.options.Policy)})
 	source, content, err := a.profileDropIn(unitType(u.Name))
 	if err != nil {
 		return err

@@ -72,3 +72,9 @@ func syncTree(f *os.File) error {
 	}
 	return unix.Syncfs(int(f.Fd()))
 }
+
+// startSync lets a file be on its way to the disk. Whether it arrives is found out
+// by syncing it.
+func startSync(f *os.File) {
+	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}

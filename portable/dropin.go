@@ -9,7 +9,7 @@ import (
 )
 
 // dropIn is the content of 20-portable.conf.
-func dropIn(m *Metadata, u Unit, relaxed bool) []byte {
+func dropIn(m *Metadata, u Unit, relaxed bool, policy *image.Policy) []byte {
 	var b strings.Builder
 	line := func(key, value string) { fmt.Fprintf(&b, "%s=%s\n", key, value) }
 	field := func(key, name, value string) {
@@ -26,6 +26,11 @@ func dropIn(m *Metadata, u Unit, relaxed bool) []byte {
 	}
 	b.WriteString("\n[Service]\n")
 	line(rootSetting(m.Image.Type), specifiers(m.Image.Path))
+	if policy != nil {
+		// Systemd has these since 254; before, it only warns.
+		line("RootImagePolicy", policy.String())
+		line("ExtensionImagePolicy", policy.String())
+	}
 	own := path.Base(m.info(u).Path)
 	field("Environment", "PORTABLE", own)
 	field("LogExtraFields", "PORTABLE", own)

@@ -22,8 +22,8 @@ type files struct {
 	link    func(from, to string) error // does not
 	chown   func(name string, uid, gid int) error
 	remove  func(name string) error
-	sync    func(name string) error   // a file or directory
-	syncAll func(folder string) error // all of its file system
+	sync    func(names ...string) error // files or directories, in this order
+	syncAll func(folder string) error   // all of its file system
 
 	// copyImage copies a file or a tree to a new one, onto the disk.
 	copyImage func(ctx context.Context, from, to string) error
@@ -31,8 +31,11 @@ type files struct {
 }
 
 // flush is how what is written comes to the disk: a file or directory, and all
-// below a directory.
-type flush struct{ one, all func(*os.File) error }
+// below a directory. A file's start does not wait.
+type flush struct {
+	start    func(*os.File)
+	one, all func(*os.File) error
+}
 
 func filesBelow(root *dirs, f flush) files {
 	return files{
@@ -51,7 +54,7 @@ func filesBelow(root *dirs, f flush) files {
 		link:    root.Link,
 		chown:   root.Lchown,
 		remove:  root.Remove,
-		sync:    func(name string) error { return syncAt(root, f.one, name) },
+		sync:    func(names ...string) error { return syncTogether(root, f, names) },
 		syncAll: func(folder string) error { return syncAt(root, f.all, folder) },
 
 		copyImage: func(ctx context.Context, from, to string) error { return copyImage(ctx, root, f, from, to) },
@@ -80,6 +83,30 @@ func syncAt(root *dirs, sync func(*os.File) error, name string) error {
 		return err
 	}
 	return errors.Join(sync(f), f.Close())
+}
+
+// syncTogether brings several things to the disk. Where all are on their way before
+// the first is waited for, most file systems write down once what they are about.
+func syncTogether(root *dirs, f flush, names []string) error {
+	var open []*os.File
+	var err error
+	for _, name := range names {
+		var o *os.File
+		if o, err = root.Open(name); err != nil {
+			break
+		}
+		open = append(open, o)
+		if len(names) > 1 {
+			f.start(o)
+		}
+	}
+	for _, o := range open {
+		if err == nil {
+			err = f.one(o)
+		}
+		err = errors.Join(err, o.Close())
+	}
+	return err
 }
 
 // temporary is the name under which something is made before it takes its place.

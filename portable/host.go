@@ -61,7 +61,7 @@ func OpenHost(dir string, images ...image.Option) (*Host, error) {
 		return nil, errors.Join(err, root.Close())
 	}
 	below := &dirs{top: root}
-	return &Host{dir: dir, tree: tree, root: below, files: filesBelow(below, flush{(*os.File).Sync, syncTree}), images: images}, nil
+	return &Host{dir: dir, tree: tree, root: below, files: filesBelow(below, flush{startSync, (*os.File).Sync, syncTree}), images: images}, nil
 }
 
 // Close closes the tree.

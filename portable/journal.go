@@ -1,6 +1,7 @@
 package portable
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -66,6 +67,28 @@ func (h *Host) writeJournal(folder string, steps []step) error {
 	return err
 }
 
+// placeJournal writes a journal. A first one may be incomplete for a moment, as
+// long as nothing was begun, and so is on the disk at the same time as its name.
+func (h *Host) placeJournal(folder string, data []byte, first bool) (placed bool, err error) {
+	name := path.Join(folder, journalName)
+	if first {
+		err = h.files.write(temporary(name), data, 0o600)
+	} else {
+		err = h.files.create(temporary(name), data, 0o600)
+	}
+	if err == nil {
+		err = h.files.rename(temporary(name), name)
+		placed = err == nil
+	}
+	if err == nil && first {
+		err = h.files.sync(name)
+	}
+	if err == nil {
+		err = h.files.sync(folder)
+	}
+	return placed, err
+}
+
 // replaceJournal writes the journal, over one that may be there. If it is placed,
 // it counts, although with an error it is not certain to be on the disk.
 func (h *Host) replaceJournal(folder string, steps []step, done bool) (placed bool, err error) {
@@ -73,19 +96,11 @@ func (h *Host) replaceJournal(folder string, steps []step, done bool) (placed bo
 	if err == nil && len(data) > maxJournal {
 		err = errors.New("too many changes at once")
 	}
-	name := path.Join(folder, journalName)
 	if err == nil {
-		err = h.files.create(temporary(name), data, 0o600)
-	}
-	if err == nil {
-		err = h.files.rename(temporary(name), name)
-		placed = err == nil
-	}
-	if err == nil {
-		err = h.files.sync(folder)
+		placed, err = h.placeJournal(folder, data, !done)
 	}
 	if err != nil {
-		return placed, errors.Join(fmt.Errorf("writing the journal: %w", err), h.sweep(temporary(name)))
+		return placed, errors.Join(fmt.Errorf("writing the journal: %w", err), h.sweep(temporary(path.Join(folder, journalName))))
 	}
 	return true, nil
 }
@@ -117,8 +132,16 @@ func (h *Host) readJournal(folder string) (*journal, error) {
 		return nil, err
 	}
 	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxJournal))
+	if err != nil {
+		return nil, fmt.Errorf("reading the journal: %w", err)
+	}
 	var j journal
-	if err := json.NewDecoder(io.LimitReader(f, maxJournal)).Decode(&j); err != nil {
+	err = json.NewDecoder(bytes.NewReader(bytes.TrimRight(data, "\x00"))).Decode(&j)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &journal{Version: journalVersion}, nil // its end was not written yet when the power failed
+	}
+	if err != nil {
 		return nil, fmt.Errorf("reading the journal: %w", err)
 	}
 	if j.Version != journalVersion {
@@ -166,6 +189,11 @@ func (h *Host) Settled(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	return h.settled()
+}
+
+// settled is Settled while other processes are kept out.
+func (h *Host) settled() error {
 	for _, folder := range h.journalFolders() {
 		if _, err := h.root.Lstat(path.Join(folder, journalName)); err == nil {
 			return fmt.Errorf("/%s: %w", path.Join(folder, journalName), ErrUnfinished)
@@ -217,7 +245,9 @@ func (h *Host) recover(keep bool) (undone, kept []string, err error) {
 
 // undo puts back the state before the steps, whichever of them were taken.
 func (h *Host) undo(steps []step, keep bool) (undone, kept []string, err error) {
+	made := map[string]bool{}
 	for _, s := range steps {
+		made[s.At] = s.After.Kind == kindDirectory
 		if err := h.sweepStep(s); err != nil {
 			return nil, nil, err
 		}
@@ -225,7 +255,7 @@ func (h *Host) undo(steps []step, keep bool) (undone, kept []string, err error) 
 		if err != nil {
 			return nil, nil, err
 		}
-		if !now.same(s.Before) && !now.same(s.After) && !(s.Image && now.Kind == kindNone) {
+		if !now.same(s.Before) && !s.isOurs(now, made) && !(s.Image && now.Kind == kindNone) {
 			kept = append(kept, "/"+s.At)
 		}
 	}
@@ -234,7 +264,7 @@ func (h *Host) undo(steps []step, keep bool) (undone, kept []string, err error) 
 	}
 	folders := map[string]bool{}
 	for _, s := range slices.Backward(steps) {
-		done, err := h.undoStep(s)
+		done, err := h.undoStep(s, made)
 		if err != nil {
 			return undone, kept, fmt.Errorf("putting back /%s: %w", s.At, err)
 		}
@@ -264,15 +294,21 @@ func (h *Host) sweepStep(s step) error {
 }
 
 // undoStep undoes one step, and tells whether there was anything to undo.
-func (h *Host) undoStep(s step) (bool, error) {
+func (h *Host) undoStep(s step, made map[string]bool) (bool, error) {
 	if s.Image {
 		return h.undoImage(s)
 	}
 	now, err := stateAt(h.root, s.At)
-	if err != nil || now.same(s.Before) || !now.same(s.After) {
+	if err != nil || now.same(s.Before) || !s.isOurs(now, made) {
 		return false, err
 	}
 	return true, h.restore(s.At, now, s.Before)
+}
+
+// isOurs tells whether a step has made what is there. In a directory that is made
+// as well, a file may be incomplete.
+func (s step) isOurs(now *state, made map[string]bool) bool {
+	return now.same(s.After) || made[path.Dir(s.At)] && now.begins(s.After)
 }
 
 // syncAll brings directories to the disk, as far as they still exist.

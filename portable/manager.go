@@ -115,11 +115,23 @@ func Active(ctx context.Context, m Manager, units []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := slices.DeleteFunc(running, func(name string) bool {
-		return !slices.ContainsFunc(units, func(u string) bool { return isOf(name, u) })
-	})
+	return among(running, units), nil
+}
+
+// among returns those that run which are of the units, sorted.
+func among(running, units []string) []string {
+	wanted := make(map[string]bool, len(units))
+	for _, u := range units {
+		wanted[u] = true
+	}
+	var list []string
+	for _, name := range running {
+		if wanted[name] || wanted[templateFor(name)] {
+			list = append(list, name)
+		}
+	}
 	slices.Sort(list)
-	return list, nil
+	return list
 }
 
 // Startable returns the units without templates, of which there is no telling what

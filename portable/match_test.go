@@ -134,7 +134,7 @@ LogExtraFields=PORTABLE_EXTENSION=x:y.raw
 LogExtraFields=PORTABLE_EXTENSION_NAME_AND_VERSION=e
 LogExtraFields=PORTABLE_EXTENSION_NAME_AND_VERSION=2
 `
-	if diff := cmp.Diff(want, string(dropIn(m, Unit{Name: "a.service"}, true))); diff != "" {
+	if diff := cmp.Diff(want, string(dropIn(m, Unit{Name: "a.service"}, true, nil))); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -47,6 +47,7 @@ type Plan struct {
 	Prefixes []string
 
 	copies []imageCopy // that units were run from which it removes
+	images []string    // that it attaches
 }
 
 // gone returns the units that nothing is left of.

@@ -98,10 +98,12 @@ func (l *Local) open() (*Host, error) {
 
 // Attach meets Service.
 func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Outcome, error) {
+	running := l.askRunning(ctx, o.Force)
+	defer running.end()
 	return l.change(ctx, o.DryRun, attached, func(h *Host) (*Plan, error) {
 		p, err := h.PlanAttach(ctx, refs, o)
-		if err == nil && !o.Force {
-			err = l.checkIdle(ctx, p.Units)
+		if err == nil {
+			err = running.checkIdle(p.Units)
 		}
 		return p, err
 	})
@@ -109,10 +111,12 @@ func (l *Local) Attach(ctx context.Context, refs []Ref, o AttachOptions) (*Outco
 
 // Detach meets Service.
 func (l *Local) Detach(ctx context.Context, refs []Ref, o DetachOptions) (*Outcome, error) {
+	running := l.askRunning(ctx, o.Force)
+	defer running.end()
 	return l.change(ctx, o.DryRun, detached, func(h *Host) (*Plan, error) {
 		p, err := h.PlanDetach(ctx, refs, o)
-		if err == nil && !o.Force {
-			err = l.checkIdle(ctx, p.Units)
+		if err == nil {
+			err = running.checkIdle(p.Units)
 		}
 		return p, err
 	})
@@ -123,16 +127,50 @@ func (l *Local) Reattach(ctx context.Context, refs []Ref, o AttachOptions) (*Out
 	return l.change(ctx, o.DryRun, attached, func(h *Host) (*Plan, error) { return h.PlanReattach(ctx, refs, o) })
 }
 
-// checkIdle wants that no unit is active.
-func (l *Local) checkIdle(ctx context.Context, units []string) error {
-	if l.Manager == nil || len(units) == 0 {
+// running is the answer to which units run, while that is still on its way: the
+// manager takes as long as it takes to plan.
+type running struct {
+	done   chan struct{} // nil where nobody asks
+	cancel context.CancelFunc
+	units  []string
+	err    error
+}
+
+func (l *Local) askRunning(ctx context.Context, force bool) *running {
+	r := &running{}
+	if l.Manager == nil || force {
+		return r
+	}
+	r.done = make(chan struct{})
+	ctx, r.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(r.done)
+		r.units, r.err = l.Manager.Running(ctx)
+	}()
+	return r
+}
+
+// end waits for the answer no longer.
+func (r *running) end() {
+	if r.done != nil {
+		r.cancel()
+		<-r.done
+	}
+}
+
+// checkIdle wants that none of the units is active.
+func (r *running) checkIdle(units []string) error {
+	if r.done == nil || len(units) == 0 {
 		return nil
 	}
-	active, err := Active(ctx, l.Manager, units)
-	if err == nil && len(active) > 0 {
-		err = fmt.Errorf("%s: %w", strings.Join(active, ", "), ErrUnitActive)
+	<-r.done
+	if r.err != nil {
+		return r.err
 	}
-	return err
+	if active := among(r.units, units); len(active) > 0 {
+		return fmt.Errorf("%s: %w", strings.Join(active, ", "), ErrUnitActive)
+	}
+	return nil
 }
 
 // change plans, and unless that is all, applies and records.
@@ -260,8 +298,14 @@ func (l *Local) Remove(ctx context.Context, ref string) ([]string, error) {
 		return nil, err
 	}
 	defer h.Close()
+	// Until it is gone, nobody attaches it.
+	unlock, err := h.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	// What an interrupted change has taken away may come back, and need the image.
-	if err := h.Settled(ctx); err != nil {
+	if err := h.settled(); err != nil {
 		return nil, err
 	}
 	return image.Remove(ctx, l.Root, ref, func(info image.Info) error {

@@ -34,6 +34,13 @@ func (s *state) same(other *state) bool {
 	return s.Kind == other.Kind && s.Target == other.Target && s.Inode == other.Inode && bytes.Equal(s.Content, other.Content)
 }
 
+// begins tells whether a file may become another: its end is missing, or was not on
+// the disk when the power failed.
+func (s *state) begins(other *state) bool {
+	return s.Kind == kindFile && other.Kind == kindFile && len(s.Content) <= len(other.Content) &&
+		bytes.HasPrefix(other.Content, bytes.TrimRight(s.Content, "\x00"))
+}
+
 // after is the state that a change leads to.
 func (c Change) after() *state {
 	switch c.Type {

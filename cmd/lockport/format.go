@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -24,6 +25,7 @@ type formatOptions struct {
 	keyFile      string
 	header       string
 	metadataSize int64
+	content      string
 	yes          bool
 	name         string
 	kdf          kdfFlags
@@ -39,7 +41,8 @@ Everything on the device is lost. The options have the names that they have in
 cryptsetup. The passphrase is taken from --key-file=, $NEWPASSWORD, the
 credential cryptenroll.new-passphrase, or is asked for.`,
 		Example: `  truncate -s 64M disk.img && lockport format disk.img
-  lockport format --label=backup --header=usb/backup.header /dev/sdb`,
+  lockport format --label=backup --header=usb/backup.header /dev/sdb
+  lockport format --content=root.ext4 disk.img`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.format(cmd.Context(), args[0], o) },
 	}
@@ -55,6 +58,7 @@ credential cryptenroll.new-passphrase, or is asked for.`,
 	f.StringVar(&o.header, "header", "", "write the header to this `FILE` instead of the device")
 	f.Var(sizeFlag{&o.metadataSize}, "luks2-metadata-size", "size of one copy of the header: 16K, 32K, 64K … 4M")
 	keyFileFlag(f, &o.keyFile)
+	f.StringVar(&o.content, "content", "", "encrypt this `FILE` into the volume, such as an image of a file system; no root\nis needed for it (lockport's own)")
 	f.BoolVarP(&o.yes, "batch-mode", "q", false, "don't ask whether to overwrite what is there")
 	f.StringVar(&o.name, "name", "", "`NAME` of the first keyslot (lockport's own)")
 	o.kdf.bind(f)
@@ -63,7 +67,7 @@ credential cryptenroll.new-passphrase, or is asked for.`,
 }
 
 func (a *app) format(ctx context.Context, device string, o *formatOptions) error {
-	data, err := openDevice(device, o.header != "")
+	data, err := openDevice(device, o.header != "" && o.content == "")
 	if err != nil {
 		return err
 	}
@@ -71,27 +75,40 @@ func (a *app) format(ctx context.Context, device string, o *formatOptions) error
 	if err := o.complete(data); err != nil {
 		return onDevice(device, err)
 	}
-	if o.header == "" {
+	content, err := o.openContent(data)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if o.header == "" || o.content != "" {
 		release, err := claim(data)
 		if err != nil {
 			return err
 		}
 		defer release()
-		return a.formatStore(ctx, device, data, o)
+	}
+	if o.header == "" {
+		return a.formatStore(ctx, device, data, content, data, o)
+	}
+	if o.content != "" {
+		if err := a.confirmFormat(ctx, data, o.yes); err != nil {
+			return err
+		}
 	}
 	store, discard, err := createHeader(o)
 	if err != nil {
 		return err
 	}
-	err = a.formatStore(ctx, device, store, o)
+	err = a.formatStore(ctx, device, store, content, data, o)
 	if err != nil {
 		discard()
 	}
 	return errors.Join(err, store.Close())
 }
 
-// formatStore writes the header to where it is to be.
-func (a *app) formatStore(ctx context.Context, device string, store *luks2.File, o *formatOptions) error {
+// formatStore writes the header to where it is to be, and content, if there is
+// any, into the data.
+func (a *app) formatStore(ctx context.Context, device string, store *luks2.File, content io.Reader, data *luks2.File, o *formatOptions) error {
 	if err := a.confirmFormat(ctx, store, o.yes); err != nil {
 		return err
 	}
@@ -111,7 +128,16 @@ func (a *app) formatStore(ctx context.Context, device string, store *luks2.File,
 	if err != nil {
 		return onDevice(store.Name(), err)
 	}
-	key.Wipe()
+	defer key.Wipe()
+	if o.content != "" {
+		size, err := data.Size()
+		if err == nil {
+			_, err = h.Fill(ctx, data, size, key, content)
+		}
+		if err != nil {
+			return onDevice(device, fmt.Errorf("a volume is made, but %s is not all in it: %w", o.content, err))
+		}
+	}
 	a.say("LUKS2 volume %s made on %s.", h.UUID(), device)
 	a.say("A passphrase can be forgotten: 'lockport enroll --recovery-key %s' makes a second key.", store.Name())
 	return nil
@@ -138,6 +164,42 @@ func (o *formatOptions) complete(data *luks2.File) error {
 	return o.kdf.check()
 }
 
+// openContent opens what is to be in the volume: a file, or nothing. It refuses one
+// that there is no room for.
+func (o *formatOptions) openContent(data *luks2.File) (io.ReadCloser, error) {
+	if o.content == "" {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	f, err := os.Open(o.content)
+	if err != nil {
+		return nil, fmt.Errorf("--content: %w", err)
+	}
+	info, err := f.Stat()
+	var size int64
+	if err == nil {
+		size, err = data.Size()
+	}
+	room := size - o.start()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s: not a regular file", o.content)
+	case sameFile(info, data.Name()):
+		err = fmt.Errorf("%s: that is the device itself", o.content)
+	case info.Size() > room-room%int64(o.SectorSize):
+		err = fmt.Errorf("%s: it has %d bytes, and %s has room for %d", o.content, info.Size(), data.Name(), room-room%int64(o.SectorSize))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--content: %w", errors.Join(err, f.Close()))
+	}
+	return f, nil
+}
+
+func sameFile(info fs.FileInfo, name string) bool {
+	other, err := os.Stat(name)
+	return err == nil && os.SameFile(info, other)
+}
+
 // claim keeps a block device for us alone; one that is mounted or mapped is in
 // use already.
 func claim(data *luks2.File) (release func(), err error) {
@@ -154,12 +216,17 @@ func claim(data *luks2.File) (release func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
+// start is where the data begins, in bytes.
+func (o *formatOptions) start() int64 {
+	if o.offset == 0 && o.header == "" {
+		return luks2.DefaultHeaderArea
+	}
+	return o.offset * 512
+}
+
 // checkRoom refuses a device that has no room for data behind the header.
 func (o *formatOptions) checkRoom(data *luks2.File) error {
-	start := o.offset * 512
-	if o.offset == 0 && o.header == "" {
-		start = luks2.DefaultHeaderArea
-	}
+	start := o.start()
 	size, err := data.Size()
 	if err != nil {
 		return err

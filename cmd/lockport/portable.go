@@ -141,14 +141,23 @@ func (a *app) service(o *portableOptions) (portable.Service, error) {
 // imageOptions are those with which images are opened.
 func (a *app) imageOptions(o *portableOptions) ([]image.Option, error) {
 	list := []image.Option{image.WithMounter(a.mounter()), image.WithTrust(a.rooted(o).root, o.certificates...)}
-	if o.policy != "" {
-		p, err := image.ParsePolicy(o.policy)
-		if err != nil {
-			return nil, fmt.Errorf("--image-policy: %w", err)
-		}
+	p, err := o.imagePolicy()
+	if p != nil {
 		list = append(list, image.WithPolicy(p))
 	}
-	return list, nil
+	return list, err
+}
+
+// imagePolicy is nil where none was given.
+func (o *portableOptions) imagePolicy() (*image.Policy, error) {
+	if o.policy == "" {
+		return nil, nil
+	}
+	p, err := image.ParsePolicy(o.policy)
+	if err != nil {
+		return nil, fmt.Errorf("--image-policy: %w", err)
+	}
+	return p, nil
 }
 
 // rooted are the options with the root that they mean.

@@ -32,17 +32,34 @@ func (a *app) portableBuildCommand() *cobra.Command {
 		Short: "Build an image of a service",
 		Long: `Builds an image of a service, without root and without other programs: from a
 specification in the file SPEC, or in DIR/portable.conf, from an installed system
-in DIR, or from options alone. Without any, it takes the working directory. What PID 1 needs to start a service in an image is
-always there: empty directories and files to mount over, also for each
-StateDirectory= and the like of the units. At the end the image is looked through
-as by 'lockport portable lint'.
+in DIR, or from options alone. Without any, it takes the working directory. What
+PID 1 needs to start a service in an image is always there: empty directories and
+files to mount over, also for each StateDirectory= and the like of the units. At
+the end the image is looked through as by 'lockport portable lint'.
+
+An OCI image is a folder or an archive with an image layout, or an archive made by
+docker save; where there are several images in it, PATH:NAME says which. Of images
+for several architectures the one of this machine is taken.
 
 The same input gives the same image on every machine. All is owned by root, and
 times are those of SOURCE_DATE_EPOCH, or 1970; a tree that is taken as it is keeps
 its owners if root builds it, and its times up to SOURCE_DATE_EPOCH.
 
 With --go, Go programs are compiled first, which is the one thing for which
-another program, go, is called.`,
+another program, go, is called.
+
+Files are read and compressed in pieces. Of squashfs, memory is taken for twice as
+many blocks as there are processors and four more, twice each, for as many
+compressors (with zstd 3 MiB each at 128 KiB blocks, with xz 10 MiB), and for some
+hundred bytes for each file: as a rule less than 100 MiB. Layers of OCI images are
+unpacked to TMPDIR or, without it, to /var/tmp, and removed at the end. If the
+command is interrupted, it leaves nothing behind.
+
+zstd gives the smallest images. xz is for kernels without zstd: its images are a
+tenth to a fifth larger than those of mksquashfs.
+
+A directory can't hold devices, pipes and sockets, and, unless root builds it, some
+attributes; these are errors. An image file holds them all.`,
 		Example: `  lockport portable build --name=hello --image-version=1 --go=. --unit=hello.service --unit=hello.socket
   lockport portable build --verity=partitions --sign-key=key.pem --sign-cert=vendor.crt
   lockport portable build --from-tree=/srv/debian --unit=web.service --name=web --output=web_3.raw`,
@@ -67,7 +84,7 @@ func (a *app) bindBuild(cmd *cobra.Command, o *buildOptions) {
 	f.StringArrayVar(&o.Dirs, "directory", nil, "add an empty directory at `PATH`; may be given again")
 	f.StringArrayVar(&o.links, "link", nil, "add a symbolic link, `PATH:TARGET`; may be given again")
 	f.StringVar(&o.FromTree, "from-tree", "", "begin with the installed system in `DIR`")
-	f.StringVar(&o.FromOCI, "from-oci", "", "begin with an OCI image, an image layout or archive at `PATH`")
+	f.StringVar(&o.FromOCI, "from-oci", "", "begin with the OCI image at `PATH[:NAME]`")
 	f.StringVarP(&o.File, "output", "o", "", "write the image to `FILE`; without, NAME_VERSION.raw")
 	f.StringVar(&o.Format, "format", "", "`FORMAT` of the image: squashfs, erofs or directory; without, squashfs")
 	f.StringVar(&o.Compressor, "compress", "", "compress squashfs with `NAME`: zstd, gzip, xz or lz4; without, zstd")
@@ -91,7 +108,7 @@ func (a *app) portableBuild(ctx context.Context, args []string, o *buildOptions)
 	if err != nil {
 		return err
 	}
-	e := build.Environment{Architecture: runtime.GOARCH, Variables: os.Environ(), Log: a.err}
+	e := build.Environment{Architecture: runtime.GOARCH, Variables: os.Environ(), Log: a.err, Scratch: scratch()}
 	epoch := os.Getenv("SOURCE_DATE_EPOCH")
 	if e.Time, err = sourceDate(epoch); err != nil {
 		return err
@@ -113,11 +130,14 @@ func (a *app) portableBuild(ctx context.Context, args []string, o *buildOptions)
 
 // buildImage makes the tree and writes the image.
 func (a *app) buildImage(ctx context.Context, o *buildOptions, e build.Environment, name string, out build.Output) (*build.Result, error) {
+	p := a.progress("unpacking " + o.FromOCI)
+	e.Progress = p.update
 	t, done, err := o.Tree(ctx, e)
+	p.end()
 	if err != nil {
 		return nil, err
 	}
-	p := a.progress("writing " + name)
+	p = a.progress("writing " + name)
 	out.Progress = p.update
 	var r *build.Result
 	if err = t.Complete(portable.StateDirectories); err == nil {
@@ -252,6 +272,16 @@ func isSystem(dir string) bool {
 		}
 	}
 	return false
+}
+
+// scratch is where large temporary files go: /tmp is often memory. "" leaves the
+// choice to the system, and to TMPDIR.
+func scratch() string {
+	const large = "/var/tmp"
+	if s, err := os.Stat(large); os.Getenv("TMPDIR") != "" || err != nil || !s.IsDir() {
+		return ""
+	}
+	return large
 }
 
 // sourceDate is the time of SOURCE_DATE_EPOCH, or else the beginning of time.

@@ -74,8 +74,15 @@ func (a *app) portableAttach(ctx context.Context, args []string, o *portableOpti
 	if err != nil {
 		return err
 	}
+	policy, err := o.imagePolicy()
+	if err != nil {
+		return err
+	}
+	if policy != nil && len(o.certificates) > 0 {
+		a.warn("services only start if the service manager has the certificate as well: see that it is in /etc/verity.d")
+	}
 	r, err := attach(s, ctx, refs, portable.AttachOptions{
-		Profile: o.profile, Copy: mode, Scope: scope(o.runtime), Force: o.force, DryRun: o.dryRun,
+		Profile: o.profile, Copy: mode, Scope: scope(o.runtime), Force: o.force, DryRun: o.dryRun, Policy: policy,
 	})
 	if err := a.report(ctx, o, r, err); err != nil || o.dryRun {
 		return err

@@ -52,7 +52,8 @@ func (o *portableOptions) bindExtension(f *pflag.FlagSet) {
 
 // bindPolicy adds what decides which image files are taken.
 func (o *portableOptions) bindPolicy(f *pflag.FlagSet) {
-	f.StringVar(&o.policy, "image-policy", "", "refuse an image file that `POLICY` does not allow, now and not again when its units start; see systemd.image-policy(7)")
+	f.StringVar(&o.policy, "image-policy", "", "refuse an image file that `POLICY` does not allow; see systemd.image-policy(7)."+
+		"\nOne that is attached has to meet it again whenever a service of it starts\n(with systemd from 254 on)")
 	f.StringArrayVar(&o.certificates, "certificate", nil, "take signatures of the certificate in `FILE`, too; may be given again")
 }
 

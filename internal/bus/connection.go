@@ -103,8 +103,9 @@ func (c *connection) login(ctx context.Context) error {
 	return c.socket.SetDeadline(time.Time{})
 }
 
-// greetTime is how long the manager may take for an answer until it is asked again.
-const greetTime = 50 * time.Millisecond
+// greetTime is how long the manager may take for its first answer until it is asked
+// again; it is given twice as long each time.
+const greetTime = time.Millisecond
 
 // greet makes sure that the manager listens. It may take our first message in
 // together with the end of the login, and then looks at it only when something else

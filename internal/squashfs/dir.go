@@ -3,6 +3,7 @@ package squashfs
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -120,25 +121,58 @@ func (l *listing) check(e dirent) error {
 }
 
 func validName(name string) bool {
-	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
+	return name != "" && name != "." && name != ".." && strings.IndexByte(name, '/') < 0 && strings.IndexByte(name, 0) < 0
 }
 
 // readDir returns all entries.
 func (n *inode) readDir() ([]fs.DirEntry, error) {
+	entries, err := n.readAllEntries()
+	if err != nil {
+		return nil, fmt.Errorf("directory %d: %w", n.number, err)
+	}
+	if len(entries) <= maxListed {
+		n.f.last.Store(&lastListing{n.start, n.size, entries})
+	}
+	list := make([]fs.DirEntry, len(entries))
+	for i, e := range entries {
+		list[i] = entry{n, e}
+	}
+	return list, nil
+}
+
+func (n *inode) readAllEntries() ([]dirent, error) {
 	l, err := n.list(n.start, 0)
-	list := []fs.DirEntry{}
+	var entries []dirent
 	for err == nil {
 		e, ok, failed := l.next()
 		if failed == nil && !ok {
-			return list, nil
+			return entries, nil
 		}
-		list, err = append(list, entry{n, e}), failed
+		entries, err = append(entries, e), failed
 	}
-	return nil, fmt.Errorf("directory %d: %w", n.number, err)
+	return nil, err
 }
+
+// lastListing is the listing that was read last. Whoever lists a directory often looks
+// at each of its entries next.
+type lastListing struct {
+	start   ref
+	size    int64
+	entries []dirent // by name
+}
+
+// maxListed bounds the listing that is kept.
+const maxListed = 1 << 16
 
 // find looks a name up; there is none if ok is false.
 func (n *inode) find(name string) (e dirent, ok bool, err error) {
+	if l := n.f.last.Load(); l != nil && l.start == n.start && l.size == n.size {
+		i, ok := slices.BinarySearchFunc(l.entries, name, func(e dirent, name string) int { return strings.Compare(e.name, name) })
+		if !ok {
+			return dirent{}, false, nil
+		}
+		return l.entries[i], true, nil
+	}
 	l, err := n.seek(name)
 	for err == nil {
 		e, ok, err = l.next()

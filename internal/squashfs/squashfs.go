@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // Errors that callers tell apart; all are wrapped. An error of the reader is
@@ -57,6 +58,7 @@ type FS struct {
 	ids     []uint32
 	attrs   attrTable
 	root    *inode
+	last    atomic.Pointer[lastListing]
 	treeMu  sync.Mutex
 	tree    map[uint32]place // where each directory was met, by its number
 	inodeOf region

@@ -15,11 +15,11 @@ type match struct {
 // to the place of a new position leads by the longest matches, latest first.
 type finder struct {
 	depth, nice int
-	src         []byte  // the source, and behind it padding, so that all of it can be read by eights
-	next        int     // position that comes into the trees next
-	roots       []int32 // by hash; positions are one more here, 0 is none
-	below       []int32 // two for each position: what sorts before and after it
-	short       []int32 // by the hash of three bytes, the latest position
+	src         []byte     // the source, and behind it padding, so that all of it can be read by eights
+	next        int        // position that comes into the trees next
+	roots       []int32    // by hash; positions are one more here, 0 is none
+	below       [][2]int32 // for each position: what sorts before it, and after it
+	short       []int32    // by the hash of three bytes, the latest position
 	shift       uint
 }
 
@@ -34,8 +34,8 @@ func (f *finder) reset(src []byte) {
 	f.src, f.next = append(append(f.src[:0], src...), padding...), 0
 	size := max(10, min(bits.Len(uint(len(src))), 17))
 	f.shift = uint(32 - size)
-	if len(f.below) < 2*len(src) {
-		f.below = make([]int32, 2*len(src))
+	if len(f.below) < len(src) {
+		f.below = make([][2]int32, len(src))
 	}
 	if cap(f.roots) < 1<<size {
 		f.roots = make([]int32, 1<<size)
@@ -55,10 +55,7 @@ func hashShort(word uint32) uint32 { return word << 8 * 2654435761 >> (32 - shor
 // find appends matches of what is at a position, each longer than the one before
 // and than best. No match goes past end.
 func (f *finder) find(out []match, pos, end, best int) []match {
-	for f.next < pos {
-		f.insert(nil, f.next, end, 0)
-		f.next++
-	}
+	f.catchUp(pos, end)
 	if pos+hashBytes > end {
 		return out
 	}
@@ -72,40 +69,61 @@ func (f *finder) find(out []match, pos, end, best int) []match {
 		}
 	}
 	f.next++
-	return f.insert(out, pos, end, max(best, 3))
+	out, _ = f.insert(out, pos, end, max(best, 3))
+	return out
+}
+
+// lead is how many positions before the end of a repetition are kept: with them
+// begins what is found next.
+const lead = 8
+
+// catchUp puts the positions that nobody asked about into their trees. Most of
+// what repeats something is left out: who looks for it finds that.
+func (f *finder) catchUp(pos, end int) {
+	for f.next < pos {
+		_, longest := f.insert(nil, f.next, end, 0)
+		f.next += max(1, longest-lead)
+	}
+	f.next = pos
 }
 
 // insert puts a position into its tree. It appends the matches it meets that are
-// longer than best, unless that is 0.
-func (f *finder) insert(out []match, pos, end, best int) []match {
+// longer than best, unless that is 0, and returns how long the longest was that it
+// has met, as far as that counts.
+func (f *finder) insert(out []match, pos, end, best int) (all []match, longest int) {
 	src, below := f.src, f.below
 	size := len(src) - len(padding)
 	if pos+hashBytes > size {
-		return out
+		return out, 0
 	}
 	word := le.Uint32(src[pos:])
 	f.short[hashShort(word)] = int32(pos) + 1
 	root := &f.roots[f.hash(word)]
 	at := int(*root) - 1
 	*root = int32(pos) + 1
-	before, after := &below[2*pos], &below[2*pos+1]
+	before, after := &below[pos][0], &below[pos][1]
 	sharedBefore, sharedAfter := 0, 0
 	// The order must not depend on the block's end: later blocks rely on it.
 	limit := min(f.nice, size-pos)
-	for range f.depth {
+	depth := f.depth
+	if best == 0 {
+		depth = (depth + 1) / 2 // nobody waits for what it meets
+	}
+	for range depth {
 		if at < 0 {
 			break
 		}
 		shared, isBefore := compare(src, at, pos, min(sharedBefore, sharedAfter), limit)
+		longest = max(longest, shared)
 		if best > 0 && shared > best && pos+best < end {
 			best = f.extend(at, pos, shared, end)
 			out = append(out, match{best, uint32(pos-at) + 3})
 		}
-		children := (*[2]int32)(below[2*at:])
+		children := &below[at]
 		if shared >= limit {
 			// As good as equal: the new position takes its place.
 			*before, *after = children[0], children[1]
-			return out
+			return out, longest
 		}
 		if isBefore {
 			*before = int32(at) + 1
@@ -118,7 +136,7 @@ func (f *finder) insert(out []match, pos, end, best int) []match {
 		}
 	}
 	*before, *after = 0, 0
-	return out
+	return out, longest
 }
 
 // compare counts the bytes that are equal at two positions, of which it is known

@@ -97,7 +97,7 @@ func (e *Encoder) segment(src []byte, pos, to int, run int32) int {
 				return cur
 			}
 			// What a literal reaches for almost nothing is not worth a match.
-			if nodes[cur+1].price <= nodes[cur].price+bit/2 {
+			if nodes[cur+1].price <= nodes[cur].price+bit {
 				cur++
 				continue
 			}

@@ -42,6 +42,7 @@ type Encoder struct {
 	literals []byte
 	huff     huff0.Scratch
 	sections sections
+	splitter splitter
 	reps     [3]uint32
 }
 
@@ -103,25 +104,50 @@ func appendBlockHeader(dst []byte, kind, size int, last bool) []byte {
 	return append(dst, byte(word), byte(word>>8), byte(word>>16))
 }
 
-// block appends the block of these bytes of the source.
+// block appends one or more blocks with these bytes of the source.
 func (e *Encoder) block(dst []byte, from, to int) []byte {
 	src := e.finder.src
 	last, raw, reps := to == len(src)-len(padding), src[from:to], e.reps
 	if n := len(raw); n > 1 && allEqual(raw) {
 		return append(appendBlockHeader(dst, blockRLE, n, last), raw[0])
 	}
-	head := len(dst)
-	dst = append(dst, 0, 0, 0)
 	e.parse(src, from, to)
-	dst = e.appendLiterals(dst)
-	dst = e.sections.append(dst, e.sequence)
-	size := len(dst) - head - 3
-	if size >= len(raw) {
-		// A raw block leaves the offsets as they were.
-		e.reps = reps
-		return append(appendBlockHeader(dst[:head], blockRaw, len(raw), last), raw...)
+	head := len(dst)
+	parts := e.splitter.split(e.sequence, e.literals)
+	if out := e.compressed(dst, parts, last); out != nil {
+		return out
 	}
-	appendBlockHeader(dst[:head], blockCompressed, size, last)
+	if len(parts) > 1 {
+		if out := e.compressed(dst[:head], []part{{len(e.sequence), len(e.literals)}}, last); out != nil {
+			return out
+		}
+	}
+	// A raw block leaves the offsets as they were.
+	e.reps = reps
+	return append(appendBlockHeader(dst[:head], blockRaw, len(raw), last), raw...)
+}
+
+// compressed appends what was parsed as one or more blocks. It returns nil if one
+// of them does not get shorter, for which the format has only raw blocks.
+func (e *Encoder) compressed(dst []byte, parts []part, last bool) []byte {
+	var begin part
+	for i, end := range parts {
+		head := len(dst)
+		dst = append(dst, 0, 0, 0)
+		list, literals := e.sequence[begin.sequences:end.sequences], e.literals[begin.literals:end.literals]
+		dst = e.appendLiterals(dst, literals)
+		dst = e.sections.append(dst, list)
+		length := len(literals)
+		for _, q := range list {
+			length += q.length
+		}
+		size := len(dst) - head - 3
+		if size >= length {
+			return nil
+		}
+		appendBlockHeader(dst[:head], blockCompressed, size, last && i == len(parts)-1)
+		begin = end
+	}
 	return dst
 }
 
@@ -142,8 +168,7 @@ const (
 )
 
 // appendLiterals appends the section of literals.
-func (e *Encoder) appendLiterals(dst []byte) []byte {
-	lits := e.literals
+func (e *Encoder) appendLiterals(dst, lits []byte) []byte {
 	if len(lits) > 1 && allEqual(lits) {
 		return append(appendPlainHeader(dst, literalsRLE, len(lits)), lits[0])
 	}

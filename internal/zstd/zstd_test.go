@@ -103,3 +103,33 @@ func TestSameEveryTime(t *testing.T) {
 		}
 	}
 }
+
+// A block whose first half is of other symbols than its second is divided: together
+// the halves take little more than each for itself.
+func TestDivided(t *testing.T) {
+	t.Parallel()
+	e := zstd.NewEncoder(zstd.Effort{Depth: 16, Nice: 64})
+	digits := func(seed uint64, from byte) []byte { // as literals, with some sequences between
+		r := rand.New(rand.NewPCG(seed, 0))
+		var b []byte
+		for len(b) < 60_000 {
+			for range 20 {
+				b = append(b, from+byte(r.IntN(16)))
+			}
+			if at := len(b) - 5 - r.IntN(min(1000, len(b)-4)); at > 0 {
+				b = append(b, b[at:at+4]...)
+			}
+		}
+		return b
+	}
+	one, two := digits(1, 0), digits(2, 128)
+	alone := len(e.Encode(nil, one)) + len(e.Encode(nil, two))
+	both := e.Encode(nil, append(bytes.Clone(one), two...))
+	if len(both) > alone+alone/12 {
+		t.Errorf("together %d bytes, each for itself %d", len(both), alone)
+	}
+	got, err := decoder(t).DecodeAll(both, nil)
+	if err != nil || !bytes.Equal(got, append(one, two...)) {
+		t.Error("it does not come back:", err)
+	}
+}

@@ -36,3 +36,15 @@ func TestAttachSwapped(t *testing.T) {
 	}
 	nothingLeft(t)
 }
+
+// What is encrypted without the kernel is what systemd's volume holds.
+func TestFormatContent(t *testing.T) {
+	dev, key := disk(t), write(t, "key", "first")
+	content := write(t, "content", strings.Repeat("All work and no play.\n", 100_000))
+	run(t, "lockport", "format", "--batch-mode", "--content="+content, "--key-file="+key, "--pbkdf-force-iterations=4", "--pbkdf-memory=1024", dev)
+	attached(t, "filled")
+	run(t, systemdCryptsetup, "attach", "filled", dev, key, "read-only")
+	run(t, "cmp", "-n", "2200000", content, "/dev/mapper/filled")
+	run(t, systemdCryptsetup, "detach", "filled")
+	nothingLeft(t)
+}

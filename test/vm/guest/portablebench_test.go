@@ -55,7 +55,7 @@ func makeLarge(t testing.TB) string {
 	}
 	// Data that is written as it is, and made while it is packed: the disk has no room for it twice.
 	run(t, "mksquashfs", tree, out, "-noappend", "-quiet", "-no-progress", "-all-root", "-no-duplicates", "-noD",
-		"-p", `usr/data f 644 0 0 head -c 1073741824 /dev/zero | tr '\0' x`)
+		"-p", `usr/data f 644 0 0 yes | head -c 1073741824`)
 	t.Cleanup(func() { cleanup(t, "rm", "-rf", tree, out) })
 	return out
 }
