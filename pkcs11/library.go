@@ -13,6 +13,10 @@ import (
 // can wait for that, and those that can do not all do it well.
 const pollEvery = 300 * time.Millisecond
 
+// restartEvery is after how many looks the modules are started anew: some learn only
+// at their start what there is.
+const restartEvery = 8
+
 // Library looks for tokens with some modules. It keeps no state between calls and
 // is safe for concurrent use if Dial is.
 type Library struct {
@@ -147,7 +151,7 @@ func (l *Library) find(ctx context.Context, uris []URI, wait time.Duration, wait
 		limit, cancel = context.WithTimeout(ctx, wait)
 	}
 	defer cancel()
-	for first := true; ; first = false {
+	for n := 1; ; n++ {
 		f, err := s.round(ctx)
 		if f != nil {
 			return f.uri, f.device, nil
@@ -155,8 +159,12 @@ func (l *Library) find(ctx context.Context, uris []URI, wait time.Duration, wait
 		if err = errors.Join(ErrNoToken, err); wait == 0 {
 			return 0, nil, s.end(err)
 		}
-		if first && waiting != nil {
+		if n == 1 && waiting != nil {
 			waiting()
+		}
+		if n%restartEvery == 0 {
+			s.without(-1)()
+			clear(s.conns)
 		}
 		select {
 		case <-time.After(pollEvery):

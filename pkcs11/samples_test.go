@@ -149,3 +149,16 @@ func TestOldP11Kit(t *testing.T) {
 		t.Errorf("%v, asked %d times", err, len(ask.asked))
 	}
 }
+
+// A token that SoftHSM learns of only at its start is found all the same.
+func TestWaitRestartsModules(t *testing.T) {
+	t.Parallel()
+	s := pkcs11test.NewSoftHSM(t)
+	token, want := sampleToken(t, "v252")
+	k := &Key{Library: library(t, s), Wait: -1, Waiting: func([]string) { s.Add(archive("252")) }}
+	pass, err := k.Unlock(t.Context(), token, &typist{pins: []string{"1234"}})
+	defer pass.Wipe()
+	if err != nil || string(pass.Reveal()) != want {
+		t.Errorf("%v", err)
+	}
+}

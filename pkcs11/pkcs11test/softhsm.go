@@ -43,6 +43,7 @@ type SoftHSM struct {
 	Config string   // the file that leads to the tokens
 	Env    []string // what the library has to find in its environment
 	t      T
+	tokens string // the folder
 }
 
 // modulePaths are where distributions put the library.
@@ -66,19 +67,25 @@ func NewSoftHSM(t T, archives ...string) *SoftHSM {
 	if s.Module == "" {
 		t.Fatal("the library of SoftHSM is nowhere")
 	}
-	tokens := filepath.Join(dir, "tokens")
-	if err := os.Mkdir(tokens, 0o700); err != nil {
+	s.tokens = filepath.Join(dir, "tokens")
+	if err := os.Mkdir(s.tokens, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, a := range archives {
-		unpack(t, a, tokens)
+		s.Add(a)
 	}
-	text := "directories.tokendir = " + tokens + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
+	text := "directories.tokendir = " + s.tokens + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
 	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.Env = []string{"SOFTHSM2_CONF=" + s.Config, "PATH=" + os.Getenv("PATH")}
 	return s
+}
+
+// Add adds the tokens of an archive.
+func (s *SoftHSM) Add(archive string) {
+	s.t.Helper()
+	unpack(s.t, archive, s.tokens)
 }
 
 // unpack puts the tokens of an archive into a folder, without the folder that they
