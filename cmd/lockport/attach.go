@@ -23,14 +23,22 @@ func (a *app) attachCommand() *cobra.Command {
 		Long: `Unlocks a LUKS2 volume and makes its content available as /dev/mapper/NAME.
 DEVICE is a block device, UUID=…, LABEL=…, PARTUUID=…, PARTLABEL=…, or an image
 file. OPTION,... is a list as in the fourth field of crypttab(5). What it asks of
-a FIDO2 or PKCS#11 device, and volumes that are plain, swap, tmp, bitlk or tcrypt,
-are not part of this release and refused by name.
+a FIDO2 device, and volumes that are plain, swap, tmp, bitlk or tcrypt, are not
+part of this release and refused by name.
 
 With tpm2-device=auto, the TPM2 keyslots are tried first, and a TPM that is on
 its way is waited for, up to token-timeout=. Without it and without KEY-FILE they
 are tried too, but nothing is waited for. A PIN is taken from $PIN, the
 credential cryptsetup.tpm2-pin, or is asked for. KEY-FILE with tpm2-device= is
 what the TPM2 has sealed, not the key.
+
+With pkcs11-uri=auto, the smartcards and other PKCS#11 tokens that the header
+names are tried, whichever is there, and they are waited for, up to
+token-timeout=; without it and without KEY-FILE, those that are there are tried.
+The PIN is taken from $PIN, the credential cryptsetup.pkcs11-pin, or is asked for,
+and never shared between volumes. With pkcs11-uri=URI, KEY-FILE is what was
+encrypted for that token; without KEY-FILE the URI takes the place of those in the
+header.
 
 Without KEY-FILE, /etc/cryptsetup-keys.d/NAME.key and
 /run/cryptsetup-keys.d/NAME.key are tried; a key file may also be a socket that

@@ -63,15 +63,16 @@ func (a *app) enrollCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enroll [OPTIONS] [DEVICE]",
 		Short: "Add a keyslot to a volume, wipe keyslots, or list them",
-		Long: `Adds a passphrase, a recovery key or a TPM2 to a LUKS2 volume, wipes keyslots,
-or, without an option, lists them. It takes the options of systemd-cryptenroll.
+		Long: `Adds a passphrase, a recovery key, a TPM2 or a smartcard to a LUKS2 volume,
+wipes keyslots, or, without an option, lists them. It takes the options of systemd-cryptenroll.
 
 DEVICE is a block device or an image file; without it, the volume that /var is
 on is meant. The current passphrase is taken from --unlock-key-file=,
 $PASSWORD, the credential cryptenroll.passphrase, or is asked for; a new one
 from $NEWPASSWORD, the credential cryptenroll.new-passphrase, or is asked for.
 The PIN of a TPM2 is taken from $NEWPIN, the credential
-cryptenroll.new-tpm2-pin, or is asked for.
+cryptenroll.new-tpm2-pin, or is asked for; that of a smartcard from $PIN, the
+credential cryptenroll.pkcs11-pin, or is asked for.
 
 A TPM2 keyslot opens while the PCRs hold what they held when it was enrolled,
 what a key has signed, or what a pcrlock policy permits; see explain and refresh
@@ -80,10 +81,16 @@ starts this machine, and has to be asked for with an empty --tpm2-pcrs=. A new
 PIN takes the place of the one for the same policy; a keyslot with a name stays
 if the new one is given another name.
 
+A smartcard, or another PKCS#11 token, needs a key pair that may decrypt (RSA)
+or derive (elliptic curves P-256, P-384 and P-521, which systemd reads from 256
+on), with its public key or a certificate. p11-kit loads the module. Where
+several keys fit, the URI of one says which: with id= or object=.
+
 A new keyslot is opened once from the disk before it counts. Slots are only
 wiped after that. The exit status is 0 on success and 1 otherwise.`,
 		Example: `  lockport enroll --recovery-key /dev/sda2
   lockport enroll --tpm2-device=auto --tpm2-with-pin=yes /dev/sda2
+  lockport enroll --pkcs11-token-uri=auto /dev/sda2
   lockport enroll --password --name 'Ada at home' /dev/sda2
   lockport enroll --recovery-key --wipe-slot=recovery /dev/sda2`,
 		Args: arguments(0, 1),

@@ -33,12 +33,12 @@ func (a *app) testCommand() *cobra.Command {
 	o := &testOptions{}
 	cmd := &cobra.Command{
 		Use:   "test [OPTIONS] DEVICE",
-		Short: "Try whether a passphrase, recovery key, key file or TPM2 opens a volume",
-		Long: `Tries a passphrase, recovery key, key file or TPM2 without changing or attaching
-anything, and tells which keyslot it opens. The exit status is 0 if one opens.
+		Short: "Try whether a passphrase, recovery key, key file, TPM2 or smartcard opens a volume",
+		Long: `Tries a passphrase, recovery key, key file, TPM2 or smartcard without changing or
+attaching anything, and tells which keyslot it opens. The exit status is 0 if one opens.
 The passphrase is taken from $PASSWORD, from the credential
-cryptenroll.passphrase, or is asked for, and a TPM2 PIN from $PIN, from
-cryptenroll.tpm2-pin, or is asked for.`,
+cryptenroll.passphrase, or is asked for, and a PIN from $PIN, from
+cryptenroll.tpm2-pin or cryptenroll.pkcs11-pin, or is asked for.`,
 		Example: `  lockport test --key-slot=1 /dev/sda2
   lockport test --tpm2-device=auto /dev/sda2`,
 		Args: arguments(1, 1),

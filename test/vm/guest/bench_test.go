@@ -129,7 +129,7 @@ func TestBenchPKCS11(t *testing.T) {
 		}
 		wipe := func(s side) func() time.Duration { return timed(t, nil, with(s.enroll, "--wipe-slot=pkcs11", dev)...) }
 		attach := func(s side) func() time.Duration {
-			return timed(t, k.env, with(s.attach, "bench", dev, "-", headless("pkcs11-uri=auto"))...)
+			return timed(t, k.env, with(s.attach, "bench", dev, "-", "headless,pkcs11-uri=auto")...)
 		}
 		detach := func(s side) func() time.Duration { return timed(t, nil, with(s.detach, "bench")...) }
 		rows = append(rows, bench.Compare("enrol, PKCS#11 "+kind, "≤ 0.5", rounds, undone(enroll(theirs), wipe(theirs)), undone(enroll(ours), wipe(ours))))

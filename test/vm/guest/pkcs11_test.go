@@ -48,10 +48,15 @@ func (k tokens) add(t testing.TB, label, kind string) string {
 	return ""
 }
 
-// opensToken attaches with a security token, whose PIN is in the environment.
-func (k tokens) opensToken(t testing.TB, s side, dev, options string) {
+// opens attaches with a security token, whose PIN is in the environment.
+func (k tokens) opens(t testing.TB, s side, dev, keyFile, options string) {
 	t.Helper()
-	s.opens(t, dev, k.env, options, nil)
+	argv := with(s.attach, "token", dev, keyFile, options)
+	if r := try(t, "", k.env, argv...); r.code != 0 {
+		t.Errorf("%v: exit code %d\n%s%s", argv, r.code, r.stdout, r.stderr)
+		return
+	}
+	run(t, with(s.detach, "token")...)
 }
 
 // What either enrols with a security token, the other attaches.
@@ -59,7 +64,7 @@ func TestPKCS11(t *testing.T) {
 	for _, kind := range []string{"rsa:2048", "EC:prime256v1", "EC:secp384r1"} {
 		t.Run(kind, func(t *testing.T) {
 			dev, _ := formatDisk(t)
-			attached(t, "tpm")
+			attached(t, "token")
 			k := newTokens(t)
 			uri := k.add(t, "card", kind)
 			for _, enroller := range sides {
@@ -67,7 +72,7 @@ func TestPKCS11(t *testing.T) {
 				for _, name := range []string{"auto", uri} {
 					enroller.enrollMore(t, dev, k.env, "--pkcs11-token-uri="+name)
 					for _, opener := range sides {
-						k.opensToken(t, opener, dev, "pkcs11-uri=auto")
+						k.opens(t, opener, dev, "-", "headless,pkcs11-uri=auto")
 					}
 					if table := run(t, "systemd-cryptenroll", dev); strings.Count(table, "pkcs11") != 1 {
 						t.Errorf("by %s:\n%s", enroller, table)
@@ -83,23 +88,24 @@ func TestPKCS11(t *testing.T) {
 // environment is final for the token, and something else may open the volume.
 func TestPKCS11Fallback(t *testing.T) {
 	dev, key := formatDisk(t)
-	attached(t, "tpm")
+	attached(t, "token")
 	k := newTokens(t)
 	k.add(t, "card", "rsa:2048")
 	ours.enrollMore(t, dev, k.env, "--pkcs11-token-uri=auto")
-	k.opensToken(t, ours, dev, "")
+	k.opens(t, ours, dev, "-", "headless")
 	wrong := []string{k.env[0], "PIN=0000"}
-	if text := ours.refused(t, dev, wrong, "pkcs11-uri=auto"); !strings.Contains(text, "security token card: wrong PIN") {
-		t.Errorf("a wrong PIN:\n%s", text)
+	r := try(t, "", wrong, "lockport", "attach", "token", dev, "-", "headless,pkcs11-uri=auto")
+	if r.code != 1 || !strings.Contains(r.stderr, "security token card: wrong PIN") {
+		t.Errorf("a wrong PIN: exit code %d\n%s", r.code, r.stderr)
 	}
 	// Without the card: it is asked for, and then the key file is used.
 	gone := []string{"SOFTHSM2_CONF=" + newTokens(t).env[0][len("SOFTHSM2_CONF="):]}
-	r := try(t, "", gone, "lockport", "attach", "tpm", dev, key, "pkcs11-uri=auto,token-timeout=1s,headless")
+	r = try(t, "", gone, "lockport", "attach", "token", dev, key, "pkcs11-uri=auto,token-timeout=1s,headless")
 	if r.code != 0 {
 		t.Fatalf("without the token: exit code %d\n%s", r.code, r.stderr)
 	}
-	run(t, "lockport", "detach", "tpm")
-	r = try(t, "", gone, "lockport", "attach", "tpm", dev, "-", "pkcs11-uri=auto,token-timeout=1s,headless")
+	run(t, "lockport", "detach", "token")
+	r = try(t, "", gone, "lockport", "attach", "token", dev, "-", "pkcs11-uri=auto,token-timeout=1s,headless")
 	if r.code == 0 || !strings.Contains(r.stderr, "Waiting for security token pkcs11:") || !strings.Contains(r.stderr, "is not there") {
 		t.Errorf("without anything: exit code %d\n%s", r.code, r.stderr)
 	}
@@ -108,7 +114,7 @@ func TestPKCS11Fallback(t *testing.T) {
 // What was encrypted for a security token may be in a file, as crypttab(5) has it.
 func TestPKCS11KeyFile(t *testing.T) {
 	dev, _ := formatDisk(t)
-	attached(t, "tpm")
+	attached(t, "token")
 	k := newTokens(t)
 	uri := k.add(t, "card", "rsa:2048")
 	dir := t.TempDir()
@@ -121,28 +127,23 @@ func TestPKCS11KeyFile(t *testing.T) {
 		t.Fatalf("exit code %d\n%s", r.code, r.stderr)
 	}
 	for _, s := range sides {
-		argv := with(s.attach, "tpm", dev, data, headless("pkcs11-uri="+uri))
-		if r := try(t, "", k.env, argv...); r.code != 0 {
-			t.Errorf("%v: exit code %d\n%s", argv, r.code, r.stderr)
-			continue
-		}
-		run(t, with(s.detach, "tpm")...)
+		k.opens(t, s, dev, data, "headless,pkcs11-uri="+uri)
 	}
 }
 
 // A person types the PIN, at first a wrong one.
 func TestPKCS11Prompt(t *testing.T) {
 	dev, _ := formatDisk(t)
-	attached(t, "tpm")
+	attached(t, "token")
 	k := newTokens(t)
 	k.add(t, "card", "EC:prime256v1")
 	ours.enrollMore(t, dev, k.env, "--pkcs11-token-uri=auto")
-	c := startConsole(t, "env", k.env[0], "lockport", "attach", "tpm", dev, "-", "pkcs11-uri=auto")
-	c.expect("Please enter PIN of security token card for disk " + dev + " (tpm):")
+	c := startConsole(t, "env", k.env[0], "lockport", "attach", "token", dev, "-", "pkcs11-uri=auto")
+	c.expect("Please enter PIN of security token card for disk " + dev + " (token):")
 	c.send("0000\n")
 	c.expect("security token card: wrong PIN")
 	c.expect("Please enter PIN of security token card")
 	c.send("1234\n")
 	c.wait()
-	run(t, "lockport", "detach", "tpm")
+	run(t, "lockport", "detach", "token")
 }
