@@ -73,7 +73,7 @@ var options = []option{
 
 	// Security hardware.
 	{name: "token-timeout", valued: true, set: setTokenTimeout},
-	{name: "pkcs11-uri", valued: true, strict: true, set: setPKCS11, missing: always},
+	{name: "pkcs11-uri", valued: true, strict: true, set: setPKCS11},
 	{name: "fido2-device", valued: true, set: text(func(o *Options) *string { return &o.FIDO2.Device })},
 	{name: "fido2-cid", valued: true, strict: true, set: setCredentialID},
 	{name: "fido2-rp", valued: true, set: text(func(o *Options) *string { return &o.FIDO2.RelyingParty })},

@@ -45,8 +45,10 @@ type next struct{ error }
 func (n next) Unwrap() error        { return n.error }
 func (n next) Is(target error) bool { return target == ErrNext }
 
-// A free error is of an attempt that does not count against the tries: a device
-// that can't help takes no attempt from the person.
+// Free marks an error as [ErrNext], of an attempt that does not count against the
+// tries: a device that can't help takes no attempt from the person.
+func Free(err error) error { return free{err} }
+
 type free struct{ error }
 
 func (f free) Unwrap() error        { return f.error }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,9 +23,8 @@ func (a *app) attachCommand() *cobra.Command {
 		Short: "Unlock a volume and make it available as /dev/mapper/NAME",
 		Long: `Unlocks a LUKS2 volume and makes its content available as /dev/mapper/NAME.
 DEVICE is a block device, UUID=…, LABEL=…, PARTUUID=…, PARTLABEL=…, or an image
-file. OPTION,... is a list as in the fourth field of crypttab(5). What it asks of
-a PKCS#11 device, and volumes that are plain, swap, tmp, bitlk or tcrypt, are not
-part of this release and refused by name.
+file. OPTION,... is a list as in the fourth field of crypttab(5). Volumes that are
+plain, swap, tmp, bitlk or tcrypt are not part of this release and refused by name.
 
 With tpm2-device=auto, the TPM2 keyslots are tried first, and a TPM that is on
 its way is waited for, up to token-timeout=. Without it and without KEY-FILE they
@@ -38,6 +38,14 @@ one that opens the volume is waited for, up to token-timeout=. Then come key fil
 and passphrase. Without the option nothing is waited for. The PIN of a key is taken
 from $PIN, the credential cryptsetup.fido2-pin, or is asked for. With fido2-cid=
 KEY-FILE is the salt of the credential, not the key.
+
+With pkcs11-uri=auto, the smartcards and other PKCS#11 tokens that the header
+names are tried, whichever is there, and they are waited for, up to
+token-timeout=; without it and without KEY-FILE, those that are there are tried.
+The PIN is taken from $PIN, the credential cryptsetup.pkcs11-pin, or is asked for,
+and never shared between volumes. With pkcs11-uri=URI, KEY-FILE is what was
+encrypted for that token; without KEY-FILE the URI takes the place of those in the
+header.
 
 Without KEY-FILE, /etc/cryptsetup-keys.d/NAME.key and
 /run/cryptsetup-keys.d/NAME.key are tried; a key file may also be a socket that
@@ -228,10 +236,8 @@ func (a *app) attachMethods(h *luks2.Header, at *attachment) []volume.Method {
 	}
 	methods = append(methods, a.attachTPM(h, at)...)
 	methods = append(methods, a.attachFIDO2(h, at)...)
-	for _, path := range at.keyPaths() {
-		if at.options.TPM2.Device != "" && at.keyFile != "" || at.saltGiven() {
-			break // it is what the TPM sealed, or the salt for a security key
-		}
+	methods = append(methods, a.attachPKCS11(h, at)...)
+	if path := at.keyPath(); path != "" && !at.keyNeedsDevice() {
 		methods = append(methods, volume.KeyFile{Keyslot: slot, Source: a.keyFileOf(at, path, "cryptsetup")})
 	}
 	if at.options.TryEmpty {
@@ -249,18 +255,36 @@ func (a *app) keyFileOf(at *attachment, path, caller string) volume.KeySource {
 	}
 }
 
-// keyPaths returns the key file, or the first that is found by the volume's name.
-func (at *attachment) keyPaths() []string {
+// keyNeedsDevice tells whether the key file is not the key, but what a device makes
+// the key from: what the TPM2 sealed, the salt for a security key, or what was
+// encrypted for a security token.
+func (at *attachment) keyNeedsDevice() bool {
+	return at.options.TPM2.Device != "" && at.keyFile != "" || at.options.FIDO2.CredentialID != nil || at.namesToken()
+}
+
+// keyPath returns the key file, or the first that is found by the volume's name, or "".
+func (at *attachment) keyPath() string {
 	if at.keyFile != "" {
-		return []string{at.keyFile}
+		return at.keyFile
 	}
 	for _, folder := range keyFolders {
 		path := filepath.Join(folder, at.name+".key")
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-			return []string{path}
+			return path
 		}
 	}
-	return nil
+	return ""
+}
+
+// tokenWait is how long a device is waited for: only for one that was asked for.
+func tokenWait(asked bool, timeout time.Duration) time.Duration {
+	switch {
+	case !asked:
+		return 0
+	case timeout == 0:
+		return forEver
+	}
+	return timeout
 }
 
 func (at *attachment) question() volume.Question {

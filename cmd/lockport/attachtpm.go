@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/lockport/lockport/crypttab"
 	"github.com/lockport/lockport/luks2"
@@ -19,13 +18,7 @@ func (a *app) attachTPM(h *luks2.Header, at *attachment) []volume.Method {
 	if o.TPM2.Device == "" && (at.keyFile != "" || !hasTPMToken(h)) {
 		return nil
 	}
-	wait := time.Duration(0)
-	if o.TPM2.Device != "" {
-		if wait = o.TokenTimeout; wait == 0 {
-			wait = forEver
-		}
-	}
-	key := a.tpmKey(o.TPM2.Device, wait)
+	key := a.tpmKey(o.TPM2.Device, tokenWait(o.TPM2.Device != "", o.TokenTimeout))
 	key.PCRs = pcrsOf(o.TPM2.PCRs)
 	if o.TPM2.Signature != "" {
 		key.Signatures = []string{o.TPM2.Signature}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/lockport/lockport/fido2"
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2"
@@ -23,6 +24,7 @@ type enrollOptions struct {
 	recovery    bool
 	tpm2        tpm2Flags
 	fido2       fido2Flags
+	pkcs11      pkcs11Flags
 	wipe        volume.Selection
 	unlock      unlockFlags
 	listDevices bool
@@ -33,8 +35,6 @@ type enrollOptions struct {
 	backup string
 	kdf    kdfFlags
 	limits luks2.Limits
-
-	later []*laterFlag
 }
 
 func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
@@ -42,11 +42,11 @@ func (o *enrollOptions) bind(f *pflag.FlagSet, original bool) {
 	onceVar(f, &o.recovery, "recovery-key", "enrol a recovery key, which is printed")
 	o.tpm2.bind(f)
 	o.fido2.bind(f)
+	o.pkcs11.bind(f, original)
 	f.Var(selectionFlag{&o.wipe}, "wipe-slot", "wipe these keyslots afterwards: numbers, all, empty, password, recovery,\npkcs11, fido2, tpm2")
 	o.unlock.bind(f)
 	f.BoolVar(&o.listDevices, "list-devices", false, "list LUKS volumes and exit")
 	f.Bool("no-pager", false, "has no effect: there is no pager")
-	o.later = bindLater(f)
 	if original {
 		return
 	}
@@ -63,15 +63,17 @@ func (a *app) enrollCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enroll [OPTIONS] [DEVICE]",
 		Short: "Add a keyslot to a volume, wipe keyslots, or list them",
-		Long: `Adds a passphrase, a recovery key, a TPM2 or a FIDO2 security key to a LUKS2
-volume, wipes keyslots, or, without an option, lists them. It takes the options of systemd-cryptenroll.
+		Long: `Adds a passphrase, a recovery key, a TPM2, a FIDO2 security key or a smartcard to a
+LUKS2 volume, wipes keyslots, or, without an option, lists them. It takes the options of
+systemd-cryptenroll.
 
 DEVICE is a block device or an image file; without it, the volume that /var is
 on is meant. The current passphrase is taken from --unlock-key-file=,
 $PASSWORD, the credential cryptenroll.passphrase, or is asked for; a new one
 from $NEWPASSWORD, the credential cryptenroll.new-passphrase, or is asked for.
 The PIN of a TPM2 is taken from $NEWPIN, the credential
-cryptenroll.new-tpm2-pin, or is asked for.
+cryptenroll.new-tpm2-pin, or is asked for; that of a smartcard from $PIN, the
+credential cryptenroll.pkcs11-pin, or is asked for.
 
 A TPM2 keyslot opens while the PCRs hold what they held when it was enrolled,
 what a key has signed, or what a pcrlock policy permits; see explain and refresh
@@ -86,11 +88,17 @@ what it can't do is left out, what it insists on is put in, and the keyslot says
 what was agreed. The PIN is taken from the credential cryptenroll.fido2-pin, or is
 asked for.
 
+A smartcard, or another PKCS#11 token, needs a key pair that may decrypt (RSA)
+or derive (elliptic curves P-256, P-384 and P-521, which systemd reads from 256
+on), with its public key or a certificate. p11-kit loads the module. Where
+several keys fit, the URI of one says which: with id= or object=.
+
 A new keyslot is opened once from the disk before it counts. Slots are only
 wiped after that. The exit status is 0 on success and 1 otherwise.`,
 		Example: `  lockport enroll --recovery-key /dev/sda2
   lockport enroll --tpm2-device=auto --tpm2-with-pin=yes /dev/sda2
   lockport enroll --fido2-device=auto /dev/sda2
+  lockport enroll --pkcs11-token-uri=auto /dev/sda2
   lockport enroll --password --name 'Ada at home' /dev/sda2
   lockport enroll --recovery-key --wipe-slot=recovery /dev/sda2`,
 		Args: arguments(0, 1),
@@ -102,6 +110,8 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 				return a.listTPMs()
 			case o.fido2.device == "list":
 				return a.listKeys(cmd.Context())
+			case o.pkcs11.uri == "list":
+				return a.listTokens(cmd.Context(), &o.pkcs11)
 			}
 			return a.enroll(cmd.Context(), o, args)
 		},
@@ -113,20 +123,14 @@ wiped after that. The exit status is 0 on success and 1 otherwise.`,
 
 // kinds counts what is to be enrolled.
 func (o *enrollOptions) kinds() int {
-	n := 0
-	for _, wanted := range []bool{o.password, o.recovery, o.tpm2.wanted(), o.fido2.wanted()} {
-		if wanted {
-			n++
-		}
-	}
-	return n
+	return count(o.password, o.recovery, o.tpm2.wanted(), o.fido2.wanted(), o.pkcs11.wanted())
 }
 
 // enroller returns what is to be enrolled, nil for nothing.
 func (o *enrollOptions) enroller(ctx context.Context, a *app, device string) (volume.Enroller, error) {
 	switch {
 	case o.kinds() > 1:
-		return nil, errors.New("only one keyslot is enrolled at a time: --password, --recovery-key, --tpm2-device or --fido2-device")
+		return nil, errors.New("only one keyslot is enrolled at a time: --password, --recovery-key, --tpm2-device, --fido2-device or --pkcs11-token-uri")
 	case o.fido2.wanted():
 		return o.fido2.enroller(ctx, a, device)
 	case o.recovery:
@@ -135,19 +139,32 @@ func (o *enrollOptions) enroller(ctx context.Context, a *app, device string) (vo
 		return passwordEnroller{volume.PasswordEnroller{Question: newPassphrase(device)}, o.kdf, o.limits}, o.kdf.check()
 	case o.tpm2.wanted():
 		return o.tpm2.enroller(ctx, a)
+	case o.pkcs11.wanted():
+		return o.pkcs11.enroller(a, device)
 	}
 	return nil, nil
 }
 
-func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error {
-	if err := refuseLater(o.later); err != nil {
-		return err
+// ready tells an enroller of the volume and checks what can be known before anybody
+// has to type.
+func ready(ctx context.Context, with volume.Enroller, h *luks2.Header) error {
+	switch e := with.(type) {
+	case *tpm2.Enroller:
+		e.Existing = h.Tokens()
+		return e.Check(ctx)
+	case *fido2.Enroller:
+		e.UUID, e.Existing = h.UUID(), h.Tokens()
+		return e.Check(ctx)
 	}
+	return nil
+}
+
+func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error {
 	if err := o.unlock.check(); err != nil {
 		return err
 	}
 	if o.name != "" && o.kinds() == 0 {
-		return errors.New("--name is for a new keyslot: --password, --recovery-key, --tpm2-device or --fido2-device is missing")
+		return errors.New("--name is for a new keyslot: --password, --recovery-key, --tpm2-device, --fido2-device or --pkcs11-token-uri is missing")
 	}
 	if err := luks2.CheckName(o.name); err != nil {
 		return fmt.Errorf("--name: %w", err)
@@ -168,13 +185,7 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 		return err
 	}
 	defer f.Close()
-	if tpm, ok := with.(*tpm2.Enroller); ok {
-		if err := tpm.Check(ctx); err != nil {
-			return err
-		}
-		tpm.Existing = h.Tokens()
-	}
-	if err := readyFIDO2(ctx, with, h); err != nil {
+	if err := ready(ctx, with, h); err != nil {
 		return err
 	}
 	if err := a.enrollAndWipe(ctx, h, device, with, o); err != nil {
@@ -306,6 +317,8 @@ func kindName(k volume.Kind) string {
 		return "TPM2 token"
 	case volume.FIDO2:
 		return "FIDO2 token"
+	case volume.PKCS11:
+		return "PKCS#11 token"
 	}
 	return string(k)
 }

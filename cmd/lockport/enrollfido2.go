@@ -36,7 +36,7 @@ func (o *fido2Flags) bind(f *pflag.FlagSet) {
 // wanted tells whether a security key is to be enrolled.
 func (o *fido2Flags) wanted() bool { return o.device != "" }
 
-// enroller returns what makes the keyslot; see readyFIDO2.
+// enroller returns what makes the keyslot; see ready.
 func (o *fido2Flags) enroller(ctx context.Context, a *app, device string) (*fido2.Enroller, error) {
 	if !o.inHeader && o.saltFile == "" {
 		return nil, errors.New("--fido2-parameters-in-header=no wants a salt that is kept elsewhere: --fido2-salt-file is missing")
@@ -51,17 +51,6 @@ func (o *fido2Flags) enroller(ctx context.Context, a *app, device string) (*fido
 	var err error
 	e.Salt, err = fido2.ReadSalt(ctx, volume.KeySource{Path: o.saltFile})
 	return e, err
-}
-
-// readyFIDO2 tells an enroller of the volume and checks that there is a key to enrol,
-// before anybody has to type.
-func readyFIDO2(ctx context.Context, with volume.Enroller, h *luks2.Header) error {
-	e, ok := with.(*fido2.Enroller)
-	if !ok {
-		return nil
-	}
-	e.UUID, e.Existing = h.UUID(), h.Tokens()
-	return e.Check(ctx)
 }
 
 // printCredential writes the credential that a keyslot needs and the header does not

@@ -117,3 +117,14 @@ func parseSize(text string) (int64, error) {
 func limitFlags(f *pflag.FlagSet, l *luks2.Limits) {
 	f.Var(sizeFlag{&l.KDFMemory}, "kdf-memory-max", "most memory for one key derivation, such as 2G (default: what is free)")
 }
+
+// count returns how many of the conditions hold.
+func count(given ...bool) int {
+	n := 0
+	for _, g := range given {
+		if g {
+			n++
+		}
+	}
+	return n
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/lockport/lockport/fido2"
 	"github.com/lockport/lockport/image"
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/pkcs11"
 	"github.com/lockport/lockport/portable"
 	"github.com/lockport/lockport/tpm2"
 	"github.com/lockport/lockport/tpm2/uki"
@@ -30,6 +31,16 @@ var advice = []struct {
 	{errCopyMode, "take auto, copy, symlink or mixed"},
 	{errOutside, "move the image into the tree, or give its path from the top of the tree, beginning with /"},
 	{errNotBuilt, "use a passphrase, recovery key or key file, or systemd's own tool for this volume"},
+	{pkcs11.ErrNoP11Kit, "install the package p11-kit, which loads the modules of smartcards and other tokens"},
+	{pkcs11.ErrNoModules, "install the package with the module of your token, opensc-pkcs11 for most smartcards, or name the module with --pkcs11-module"},
+	{pkcs11.ErrTooOld, "install a newer p11-kit, or enrol an RSA key"},
+	{pkcs11.ErrLocked, "unlock it with its PUK and its maker's program; a passphrase or recovery key still opens the volume"},
+	{pkcs11.ErrPIN, "after a few wrong PINs the token locks; a passphrase or recovery key still opens the volume"},
+	{pkcs11.ErrSeveral, "name the one that is meant: --pkcs11-token-uri=URI"},
+	{pkcs11.ErrNoKey, "'pkcs11-tool --login --list-objects' shows what is on it; a key has to be there that may decrypt or derive"},
+	{pkcs11.ErrNoToken, "plug it in; 'lockport enroll --pkcs11-token-uri=list' shows what is there"},
+	{pkcs11.ErrPINInURI, "leave pin-value= out; the PIN is asked for, or taken from $PIN"},
+	{pkcs11.ErrURI, "'lockport enroll --pkcs11-token-uri=list' shows how URIs look"},
 	{tpm2.ErrUnproven, "look with 'lockport explain DEVICE' what it is bound to; if that is your own doing, add --adopt"},
 	{errStale, "if that state is as it should be, 'lockport refresh DEVICE' binds the keyslot to it"},
 	{errNoTPMSlot, "'lockport enroll --tpm2-device=auto DEVICE' makes one"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockport/lockport/image"
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/pkcs11"
 	"github.com/lockport/lockport/tpm2"
 )
 
@@ -23,6 +24,9 @@ var needsKernel = []error{errBusy, errMapped}
 
 // needsTPM lists what only a TPM in trouble says; the tests of tpm2 have such.
 var needsTPM = []error{tpm2.ErrBank, tpm2.ErrFull, tpm2.ErrBusy, tpm2.ErrOwnerAuth, tpm2.ErrChanging}
+
+// needsCards lists what a script can't do to security tokens; the tests of pkcs11 can.
+var needsCards = []error{pkcs11.ErrNoModules, pkcs11.ErrTooOld, pkcs11.ErrLocked}
 
 // needsMounts lists what it takes mounts, or two commands at the same moment, for;
 // the tests of image have it.
@@ -48,7 +52,7 @@ func TestHintsAreTried(t *testing.T) {
 	for _, a := range advice {
 		pattern := "hint: " + strings.ReplaceAll(regexp.QuoteMeta(a.text), "DEVICE", `\S+`) + `[$'\n]`
 		tried := regexp.MustCompile(pattern).MatchString(text)
-		for _, k := range slices.Concat(needsTPM, needsKernel, needsMounts) {
+		for _, k := range slices.Concat(needsTPM, needsKernel, needsMounts, needsCards) {
 			tried = tried || a.cause == k
 		}
 		if !tried {

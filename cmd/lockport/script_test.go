@@ -73,7 +73,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Condition:           condition,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"tpm": softwareTPM},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"tpm": softwareTPM, "card": softwareCard},
 		Setup: func(e *testscript.Env) error {
 			e.Values[scriptTPM{}] = &scriptState{}
 			e.Setenv("VECTORS", vectors)

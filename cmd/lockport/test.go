@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -18,6 +17,7 @@ type testOptions struct {
 	keyFile string
 	tpm2    string
 	fido2   string
+	pkcs11  pkcs11Choice
 	limits  luks2.Limits
 }
 
@@ -27,6 +27,7 @@ func (o *testOptions) bind(f *pflag.FlagSet) {
 	keyFileFlag(f, &o.keyFile)
 	f.StringVar(&o.tpm2, "tpm2-device", "", "unlock with the TPM2: auto or a `DEVICE`")
 	f.StringVar(&o.fido2, "fido2-device", "", "unlock with a FIDO2 security key: auto or a `DEVICE`")
+	o.pkcs11.bind(f)
 	limitFlags(f, &o.limits)
 }
 
@@ -35,11 +36,11 @@ func (a *app) testCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test [OPTIONS] DEVICE",
 		Short: "Try whether a passphrase, recovery key, key file or device opens a volume",
-		Long: `Tries a passphrase, recovery key, key file, TPM2 or security key without changing
-or attaching anything, and tells which keyslot it opens. The exit status is 0 if one opens.
-The passphrase is taken from $PASSWORD, from the credential
+		Long: `Tries a passphrase, recovery key, key file, TPM2, security key or smartcard without
+changing or attaching anything, and tells which keyslot it opens. The exit status is 0 if one
+opens. The passphrase is taken from $PASSWORD, from the credential
 cryptenroll.passphrase, or is asked for, and a PIN from $PIN, from
-cryptenroll.tpm2-pin or cryptenroll.fido2-pin, or is asked for.`,
+cryptenroll.tpm2-pin, cryptenroll.fido2-pin or cryptenroll.pkcs11-pin, or is asked for.`,
 		Example: `  lockport test --key-slot=1 /dev/sda2
   lockport test --tpm2-device=auto /dev/sda2
   lockport test --fido2-device=auto /dev/sda2`,
@@ -76,8 +77,8 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 			return volume.Key{}, err
 		}
 	}
-	if n := slices.DeleteFunc([]string{o.tpm2, o.fido2, o.keyFile}, func(s string) bool { return s == "" }); len(n) > 1 {
-		return volume.Key{}, errors.New("only one way to unlock at a time: --key-file, --tpm2-device or --fido2-device")
+	if count(o.keyFile != "", o.tpm2 != "", o.fido2 != "", o.pkcs11.uri != "") > 1 {
+		return volume.Key{}, errors.New("only one way to unlock at a time: --key-file, --tpm2-device, --fido2-device or --pkcs11-uri")
 	}
 	ask := a.asker(asking{})
 	method := volume.Passphrase{Keyslot: o.slot, Question: volume.Question{
@@ -90,6 +91,11 @@ func (a *app) unlockOnce(ctx context.Context, h *luks2.Header, device string, o 
 		methods = a.unlockTPM(h, o.tpm2, device, o.slot)
 	case o.fido2 != "":
 		methods = a.unlockFIDO2(o.fido2, device, o.slot)
+	case o.pkcs11.uri != "":
+		var err error
+		if methods, err = a.unlockPKCS11(o.pkcs11, device, o.slot); err != nil {
+			return volume.Key{}, err
+		}
 	case o.keyFile != "":
 		methods = []volume.Method{volume.KeyFile{Keyslot: o.slot, Source: a.keySource(o.keyFile)}}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/lockport/lockport/pkcs11/pkcs11test"
 	"github.com/lockport/lockport/tpm2/tpm2test"
 )
 
@@ -55,4 +56,7 @@ func softwareTPM(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptState is what a script keeps between its commands.
-type scriptState struct{ tpm *tpm2test.Software }
+type scriptState struct {
+	tpm   *tpm2test.Software
+	cards *pkcs11test.SoftHSM
+}

@@ -30,13 +30,7 @@ func (u *unlockFlags) bind(f *pflag.FlagSet) {
 
 // check refuses more than one way: which one was meant?
 func (u *unlockFlags) check() error {
-	n := 0
-	for _, given := range []bool{u.keyFile != "", u.tpm2 != "", u.fido2 != "", u.empty, u.headless} {
-		if given {
-			n++
-		}
-	}
-	if n > 1 {
+	if count(u.keyFile != "", u.tpm2 != "", u.fido2 != "", u.empty, u.headless) > 1 {
 		return errors.New("only one way to unlock at a time: --unlock-key-file, --unlock-tpm2-device, --unlock-fido2-device, --unlock-empty or --unlock-headless")
 	}
 	return nil

@@ -128,3 +128,28 @@ func TestBenchFIDO2(t *testing.T) {
 		undone(timed(t, nil, attach(ours)...), timed(t, nil, detach(ours)...)))
 	t.Log("\n" + bench.Table([]bench.Row{row}))
 }
+
+// TestBenchPKCS11 is the same for a security token in software.
+func TestBenchPKCS11(t *testing.T) {
+	dev, _ := formatDisk(t)
+	attached(t, "bench")
+	var rows []bench.Row
+	for _, kind := range []string{"rsa:2048", "EC:prime256v1"} {
+		k := newTokens(t)
+		k.add(t, "card", kind)
+		env := append([]string{"PASSWORD=first"}, k.env...)
+		enroll := func(s side) func() time.Duration {
+			return timed(t, env, with(s.enroll, "--pkcs11-token-uri=auto", dev)...)
+		}
+		wipe := func(s side) func() time.Duration { return timed(t, nil, with(s.enroll, "--wipe-slot=pkcs11", dev)...) }
+		attach := func(s side) func() time.Duration {
+			return timed(t, k.env, with(s.attach, "bench", dev, "-", "headless,pkcs11-uri=auto")...)
+		}
+		detach := func(s side) func() time.Duration { return timed(t, nil, with(s.detach, "bench")...) }
+		rows = append(rows, bench.Compare("enrol, PKCS#11 "+kind, "≤ 0.5", rounds, undone(enroll(theirs), wipe(theirs)), undone(enroll(ours), wipe(ours))))
+		theirs.enrollMore(t, dev, k.env, "--pkcs11-token-uri=auto")
+		rows = append(rows, bench.Compare("attach, PKCS#11 "+kind, "≤ 0.5", rounds, undone(attach(theirs), detach(theirs)), undone(attach(ours), detach(ours))))
+		run(t, "systemd-cryptenroll", "--wipe-slot=pkcs11", dev)
+	}
+	t.Log("\n" + bench.Table(rows))
+}
