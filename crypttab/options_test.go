@@ -313,7 +313,7 @@ func TestUnsupported(t *testing.T) {
 		"tpm2-pin=1,tpm2-signature=/a,tpm2-pcrlock=/b,tpm2-device=auto":  "",
 		"fido2-device=auto,fido2-rp=x,fido2-pin=1,fido2-up=1,fido2-uv=1": "",
 		"fido2-cid=AQIDBA==":                                             "",
-		"pkcs11-uri=auto":                                                "pkcs11-uri",
+		"pkcs11-uri=auto":                                                "",
 		"tpm2-measure-pcr=yes,tpm2-measure-bank=sha256":                  "",
 		"tpm2-measure-keyslot-nvpcr=yes":                                 "tpm2-measure-keyslot-nvpcr",
 		"link-volume-key=@u::k,fixate-volume-key=abc":                    "link-volume-key fixate-volume-key",

@@ -30,11 +30,14 @@ var _ volume.Enroller = (*Enroller)(nil)
 // TokenType is [TokenType].
 func (*Enroller) TokenType() string { return TokenType }
 
-// Check refuses a URI that must not get into a header.
-func (e *Enroller) Check() error {
-	if e.URI != nil && e.URI.HasPIN() {
-		return fmt.Errorf("%w, which everybody could read in the header", ErrPINInURI)
+// Check returns what Enroll would refuse before anybody is bothered: a URI that must
+// not get into a header, no security token or several.
+func (e *Enroller) Check(ctx context.Context) error {
+	d, err := e.device(ctx)
+	if err != nil {
+		return err
 	}
+	d.close(ctx)
 	return nil
 }
 
@@ -42,9 +45,6 @@ func (e *Enroller) Check() error {
 // before it returns, as a later boot will do it, with the private key. The caller
 // wipes the passphrase.
 func (e *Enroller) Enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes, json.RawMessage, error) {
-	if err := e.Check(); err != nil {
-		return nil, nil, err
-	}
 	d, err := e.device(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -65,6 +65,9 @@ func (e *Enroller) Enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes,
 
 // device finds the one security token that is meant.
 func (e *Enroller) device(ctx context.Context) (*device, error) {
+	if e.URI != nil && e.URI.HasPIN() {
+		return nil, fmt.Errorf("%w, which everybody could read in the header", ErrPINInURI)
+	}
 	list, end, err := e.Library.all(ctx)
 	list = slices.DeleteFunc(list, func(d *device) bool { return !e.meant(ctx, d) })
 	switch len(list) {

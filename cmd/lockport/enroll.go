@@ -11,6 +11,7 @@ import (
 
 	"github.com/lockport/lockport/fido2"
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/pkcs11"
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2"
 	"github.com/lockport/lockport/volume"
@@ -154,6 +155,8 @@ func ready(ctx context.Context, with volume.Enroller, h *luks2.Header) error {
 		return e.Check(ctx)
 	case *fido2.Enroller:
 		e.UUID, e.Existing = h.UUID(), h.Tokens()
+		return e.Check(ctx)
+	case *pkcs11.Enroller:
 		return e.Check(ctx)
 	}
 	return nil

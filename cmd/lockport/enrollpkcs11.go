@@ -43,9 +43,6 @@ func (p *pkcs11Flags) enroller(a *app, device string) (volume.Enroller, error) {
 			return nil, fmt.Errorf("--pkcs11-token-uri: %w", err)
 		}
 		e.URI = &u
-		if err := e.Check(); err != nil {
-			return nil, err
-		}
 	}
 	l, err := a.library(p.module)
 	e.Library = l
