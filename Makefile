@@ -19,7 +19,7 @@ COUNT = bin/tally $(if $(TALLY),-o '$(TALLY)')
 # Build tags behind which there are tests.
 TAGS = secretcount,vm,bench
 # What also has to build where there is no Linux kernel.
-PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./fido2/... ./image/... ./portable/... ./build/... ./idle \
+PURE = ./secret/... ./luks2/... ./volume/... ./crypttab/... ./tpm2/... ./fido2/... ./pkcs11/... ./image/... ./portable/... ./build/... ./idle \
 	./internal/argon2/... ./internal/gpt/... ./internal/imagefs/... ./internal/erofs/... ./internal/ext4/... \
 	./internal/squashfs/... ./internal/zstd/... ./internal/verity/... ./internal/version/...
 

@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ type severalError struct {
 
 func (s *severalError) Error() string {
 	const shown = 8
-	list := s.list
+	list := slices.Sorted(slices.Values(s.list)) // modules have no order, and people like one
 	if len(list) > shown {
 		list = append(list[:shown:shown], "…")
 	}
