@@ -159,7 +159,7 @@ func (e *Enroller) only(ctx context.Context) (*session, error) {
 	case 1:
 		return good[0], nil
 	case 0:
-		return nil, join(reasons...)
+		return nil, volume.Join(reasons...)
 	}
 	var names []string
 	for _, x := range good {
@@ -172,9 +172,6 @@ func (e *Enroller) only(ctx context.Context) (*session, error) {
 // open opens one that could be enrolled.
 func (e *Enroller) open(ctx context.Context, f Found) (*session, error) {
 	conn, err := e.Port.Open(ctx, f.Path)
-	if errors.Is(err, ErrGone) {
-		return nil, fmt.Errorf("%w: %w", ErrNoDevice, err)
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -97,26 +97,12 @@ func (m Method) VolumeKey(ctx context.Context, h *luks2.Header, ask volume.Asker
 	}
 	key, failed := unlock(ctx, m.Key, h, ask, targets)
 	if failed != nil {
-		return volume.Key{}, true, volume.Unhelpful(join(err, failed))
+		return volume.Key{}, true, volume.Unhelpful(volume.Join(err, failed))
 	}
 	return key, true, nil
 }
 
 var errNoTokens = errors.New("the volume has no keyslot for it")
-
-// join is errors.Join on one line.
-func join(errs ...error) error {
-	var reasons []error
-	for _, err := range errs {
-		if err != nil {
-			reasons = append(reasons, err)
-		}
-	}
-	if len(reasons) == 0 {
-		return nil
-	}
-	return &volume.UnlockError{Reasons: reasons}
-}
 
 // targets reads the tokens. One that names no keyslot, or several, is not of
 // systemd's making, which passes such over too. The error is about those that
@@ -132,7 +118,7 @@ func (m Method) targets(h *luks2.Header) ([]target, error) {
 		}
 		list = append(list, target{token, t.Keyslots[0]})
 	}
-	return list, join(errs...)
+	return list, volume.Join(errs...)
 }
 
 // Wanted tells whether the header has tokens to try.

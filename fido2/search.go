@@ -166,7 +166,7 @@ func (s *search) round(ctx context.Context) (done bool, err error) {
 	if reasons = append(reasons, more...); len(reasons) > 0 {
 		s.last = reasons
 	}
-	return false, join(s.last...)
+	return false, volume.Join(s.last...)
 }
 
 // look opens a key and asks it silently for the credentials of all tokens. A key

@@ -95,7 +95,7 @@ var (
 	ErrNoPIN        = errors.New("the keyslot wants the PIN of the security key, which has none now")
 	ErrNoUV         = errors.New("the keyslot wants the user verified, which the security key can't do now")
 	ErrResponse     = errors.New("the response of the security key makes no sense")
-	ErrGone         = errors.New("the security key was unplugged")
+	ErrGone         = errors.New("the security key is not there")
 	ErrBusy         = errors.New("another program uses the security key")
 	ErrSilent       = errors.New("the security key does not answer")
 	ErrNoPerson     = errors.New("the security key has to be touched, and prompts are switched off")

@@ -76,7 +76,7 @@ func (e *Enroller) device(ctx context.Context) (*device, error) {
 		return list[0], nil
 	case 0:
 		end()
-		return nil, errors.Join(ErrNoToken, err)
+		return nil, noToken(err)
 	}
 	end()
 	several := &severalError{what: "security token"}
@@ -135,7 +135,7 @@ func (e *Enroller) make(ctx context.Context, c *card) (*secret.Bytes, json.RawMe
 			break
 		}
 	}
-	return nil, nil, errors.Join(failed...)
+	return nil, nil, volume.Join(failed...)
 }
 
 // paddings lists what to try, the best first.

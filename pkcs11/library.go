@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/lockport/lockport/volume"
 )
 
 // pollEvery is how often it is looked whether a token was put in. Not every module
@@ -58,6 +60,9 @@ func (l *Library) start(ctx context.Context, m Module) (*conn, error) {
 		return nil, fmt.Errorf("PKCS#11 module %s: %w", m.title(), err)
 	}
 	c, err := newConn(ctx, rw)
+	if errors.Is(err, ErrGone) {
+		err = fmt.Errorf("p11-kit did not load it: %w", err)
+	}
 	if err == nil {
 		if l.machine != 0 {
 			c.machine, c.person = l.machine, l.person
@@ -156,7 +161,7 @@ func (l *Library) find(ctx context.Context, uris []URI, wait time.Duration, wait
 		if f != nil {
 			return f.uri, f.device, nil
 		}
-		if err = errors.Join(ErrNoToken, err); wait == 0 {
+		if err = noToken(err); wait == 0 {
 			return 0, nil, s.end(err)
 		}
 		if n == 1 && waiting != nil {
@@ -199,7 +204,7 @@ func (s *search) round(ctx context.Context) (*finding, error) {
 			return f, nil
 		}
 	}
-	return nil, errors.Join(errs...)
+	return nil, volume.Join(errs...)
 }
 
 // decide returns the finding that counts, nil as long as another one may.
@@ -270,5 +275,13 @@ func (l *Library) all(ctx context.Context) ([]*device, func(), error) {
 		})
 	}
 	s.running.Wait()
-	return slices.Concat(lists...), s.without(-1), errors.Join(errs...)
+	return slices.Concat(lists...), s.without(-1), volume.Join(errs...)
+}
+
+// noToken is [ErrNoToken], and why modules could not tell.
+func noToken(err error) error {
+	if err == nil {
+		return ErrNoToken
+	}
+	return fmt.Errorf("%w: %w", ErrNoToken, err)
 }

@@ -79,6 +79,15 @@ func (e *UnlockError) Error() string {
 // Unwrap returns all reasons.
 func (e *UnlockError) Unwrap() []error { return e.Reasons }
 
+// Join makes one error of several, in one line: nil of none, nils are left out.
+func Join(errs ...error) error {
+	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	if len(errs) == 0 {
+		return nil
+	}
+	return &UnlockError{Reasons: errs}
+}
+
 // Unlock tries the methods, silent ones first, until one brings the volume key,
 // which the caller wipes. Every failed attempt counts against the tries, as
 // with systemd-cryptsetup, but for those of [Tokens].

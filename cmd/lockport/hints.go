@@ -55,6 +55,7 @@ var advice = []struct {
 	{tpm2.ErrOwnerAuth, "have its owner make a storage key, and name it with --tpm2-seal-key-handle"},
 	{tpm2.ErrChanging, "something measures to these PCRs all the time; bind to others"},
 	{tpm2.ErrBusy, "try again in a minute; the TPM may be testing itself"},
+	{fido2.ErrGone, "plug it in, and leave it there until the end"},
 	{fido2.ErrNoDevice, "plug it in; 'lockport enroll --fido2-device=list' shows which are there"},
 	{fido2.ErrSeveral, "name one of them with --fido2-device, or leave only one plugged in"},
 	{fido2.ErrOtherKey, "'lockport slots DEVICE' shows what the keyslots were enrolled with, as far as it is known"},

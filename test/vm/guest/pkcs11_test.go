@@ -147,3 +147,18 @@ func TestPKCS11Prompt(t *testing.T) {
 	c.wait()
 	run(t, "lockport", "detach", "token")
 }
+
+// What systemd enrolled on other machines opens here: with RSA by 252, with an
+// elliptic curve by 257.
+func TestPKCS11Samples(t *testing.T) {
+	for _, release := range []string{"252", "257"} {
+		dir := t.TempDir()
+		run(t, "tar", "-xzf", "/share/vectors/softhsm-"+release+".tar.gz", "-C", dir)
+		config := write(t, "softhsm2.conf", "directories.tokendir = "+filepath.Join(dir, "softhsm-"+release+"-tokens")+"\nobjectstore.backend = file\n")
+		volume := write(t, "v.img", run(t, "gzip", "-dc", "/share/vectors/v"+release+".img.gz"))
+		k := tokens{[]string{"SOFTHSM2_CONF=" + config, "PIN=1234"}}
+		if text := k.must(t, "lockport", "test", "--pkcs11-uri=auto", volume); !strings.Contains(text, " opens (pkcs11)") {
+			t.Errorf("of %s: %s", release, text)
+		}
+	}
+}

@@ -41,6 +41,10 @@ func makeShare(ctx context.Context, dir string, c config) (share, error) {
 	if err := goBuild(ctx, "build", "-trimpath", "-o", s.path("bin/softkey"), "./test/softkey"); err != nil {
 		return "", err
 	}
+	// What the originals made.
+	if err := os.CopyFS(s.path("vectors"), os.DirFS("testdata/vectors")); err != nil {
+		return "", err
+	}
 	// The tree of the portable service that the tests pack and attach.
 	if err := command(ctx, "examples/walkthrough/build", s.path("walkthrough")).Run(); err != nil {
 		return "", fmt.Errorf("examples/walkthrough/build: %w", err)
