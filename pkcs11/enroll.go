@@ -12,7 +12,7 @@ import (
 )
 
 // Enroller makes keyslots that open with a security token, and the tokens for them
-// as systemd 257 writes them. It keeps no state between calls.
+// as systemd 257 writes them. It is not safe for concurrent use.
 type Enroller struct {
 	Library *Library
 	URI     *URI    // of the token, or of a key or certificate on it; nil for the only one there is
@@ -23,6 +23,8 @@ type Enroller struct {
 	Tries    int
 	Failed   func(err error)
 	Touch    func(token string)
+
+	found *device // by Check, for Enroll
 }
 
 var _ volume.Enroller = (*Enroller)(nil)
@@ -31,21 +33,41 @@ var _ volume.Enroller = (*Enroller)(nil)
 func (*Enroller) TokenType() string { return TokenType }
 
 // Check returns what Enroll would refuse before anybody is bothered: a URI that must
-// not get into a header, no security token or several.
-func (e *Enroller) Check(ctx context.Context) error {
-	d, err := e.device(ctx)
-	if err != nil {
-		return err
+// not get into a header, no security token or several. The module that has the token
+// runs on, for Enroll, until Close.
+func (e *Enroller) Check(ctx context.Context) (err error) {
+	e.Close(ctx)
+	e.found, err = e.device(ctx)
+	return err
+}
+
+// Close ends what Check began and no Enroll took over.
+func (e *Enroller) Close(ctx context.Context) {
+	if e.found != nil {
+		e.found.close(ctx)
+		e.found = nil
 	}
-	d.close(ctx)
-	return nil
+}
+
+// take returns the token that Check found, if it is still there, or looks for it.
+func (e *Enroller) take(ctx context.Context) (*device, error) {
+	if d := e.found; d != nil {
+		e.found = nil
+		t, err := d.conn.tokenInfo(ctx, d.slot)
+		if err == nil && tokenURI(t).String() == d.uri().String() {
+			d.token = t
+			return d, nil
+		}
+		d.close(ctx)
+	}
+	return e.device(ctx)
 }
 
 // Enroll makes a secret and the token that brings it back. That it does is tried
 // before it returns, as a later boot will do it, with the private key. The caller
 // wipes the passphrase.
 func (e *Enroller) Enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes, json.RawMessage, error) {
-	d, err := e.device(ctx)
+	d, err := e.take(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -452,4 +453,73 @@ func TestCalls(t *testing.T) {
 	if calls := r.Calls(); err != nil || !slices.Equal(calls, want) {
 		t.Errorf("%v, %v", calls, err)
 	}
+}
+
+// Enroll goes on with the module that Check started, but looks again for a token that
+// was changed for another one meanwhile, or if the module has ended. Nothing is left
+// running in the end.
+func TestCheckThenEnroll(t *testing.T) {
+	t.Parallel()
+	key := keysOnce().a
+	for _, c := range []struct {
+		name  string
+		dials int
+		text  string // of the error
+	}{
+		{"at once", 1, ""},
+		{"another token", 2, ErrNoToken.Error()},
+		{"module has ended", 2, ""},
+		{"given up", 1, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			private, public := pkcs11test.RSA(key, "01", "key")
+			card := card1()
+			r := withToken(1, card, private, public)
+			e := &Enroller{Library: fake(r), URI: mustURI(t, cardURI)}
+			dial, open := e.Library.Dial, []*watched{}
+			e.Library.Dial = func(ctx context.Context, m Module) (io.ReadWriteCloser, error) {
+				rw, err := dial(ctx, m)
+				w := &watched{ReadWriteCloser: rw}
+				open = append(open, w)
+				return w, err
+			}
+			if err := e.Check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			switch c.name {
+			case "another token":
+				card.Serial = "2"
+			case "module has ended":
+				_ = open[0].ReadWriteCloser.Close()
+			case "given up":
+				e.Close(t.Context())
+			}
+			if c.name != "given up" {
+				pass, _, err := e.Enroll(t.Context(), &typist{pins: []string{"1234"}})
+				pass.Wipe()
+				if c.text == "" && err != nil || c.text != "" && (err == nil || !strings.Contains(err.Error(), c.text)) {
+					t.Errorf("%v", err)
+				}
+			}
+			if len(open) != c.dials {
+				t.Errorf("%d modules were started", len(open))
+			}
+			for _, w := range open {
+				if !w.closed.Load() {
+					t.Error("a module is left running")
+				}
+			}
+		})
+	}
+}
+
+// watched remembers that it was closed.
+type watched struct {
+	io.ReadWriteCloser
+	closed atomic.Bool
+}
+
+func (w *watched) Close() error {
+	w.closed.Store(true)
+	return w.ReadWriteCloser.Close()
 }

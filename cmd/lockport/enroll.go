@@ -191,6 +191,9 @@ func (a *app) enroll(ctx context.Context, o *enrollOptions, args []string) error
 	if err := ready(ctx, with, h); err != nil {
 		return err
 	}
+	if c, ok := with.(interface{ Close(context.Context) }); ok {
+		defer c.Close(ctx)
+	}
 	if err := a.enrollAndWipe(ctx, h, device, with, o); err != nil {
 		return onDevice(device, err)
 	}
