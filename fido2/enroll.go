@@ -241,10 +241,10 @@ func (e *Enroller) existing(ctx context.Context, x *session) error {
 			continue
 		}
 		yes, _, err := x.dev.has(ctx, old.RP, old.Credential)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if yes {
+		if err == nil && yes { // a token that the key can't judge is no reason not to enrol
 			e.notice("%s opens keyslot %d already", x.found, t.Keyslots[0])
 		}
 	}

@@ -57,7 +57,8 @@ func (k *Key) Unlock(ctx context.Context, token json.RawMessage, ask volume.Aske
 		pass = p.Clone()
 		return nil
 	}}
-	return pass, s.run(ctx)
+	err = s.run(ctx)
+	return pass, err
 }
 
 // question fills in what the caller left open.
@@ -195,5 +196,6 @@ func unlock(ctx context.Context, k *Key, h *luks2.Header, ask volume.Asker, targ
 		key, err = volume.Open(ctx, h, t.keyslot, pass)
 		return err
 	}}
-	return key, s.run(ctx)
+	err := s.run(ctx)
+	return key, err
 }

@@ -68,14 +68,22 @@ func (p *pins) next(ctx context.Context, d *Device) (*secret.Bytes, error) {
 	if p.good != nil {
 		return p.good, nil
 	}
-	for len(p.left) == 0 {
-		if err := p.more(ctx, d); err != nil {
+	for {
+		if len(p.left) == 0 {
+			if err := p.more(ctx, d); err != nil {
+				return nil, err
+			}
+		}
+		// Of several in one answer each could be the one that blocks the key.
+		if err := p.spare(ctx, d); err != nil {
 			return nil, err
 		}
+		if len(p.left) > 0 {
+			pin := p.left[0]
+			p.left = p.left[1:]
+			return pin, nil
+		}
 	}
-	pin := p.left[0]
-	p.left = p.left[1:]
-	return pin, nil
 }
 
 // more asks.
@@ -97,14 +105,14 @@ func (p *pins) more(ctx context.Context, d *Device) error {
 		return volume.ErrNoAnswer
 	}
 	p.left, p.from = a.Secrets, a.From
-	if a.From != volume.FromCredential && a.From != volume.FromCache {
-		return nil
-	}
-	return p.spare(ctx, d)
+	return nil
 }
 
-// spare drops a PIN that nobody typed when it could block the device.
+// spare drops PINs that nobody typed when they could block the device.
 func (p *pins) spare(ctx context.Context, d *Device) error {
+	if p.from != volume.FromCredential && p.from != volume.FromCache {
+		return nil
+	}
 	left, _, err := d.PINRetries(ctx)
 	if err != nil || left >= unattended {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"github.com/lockport/lockport/secret"
@@ -73,7 +74,10 @@ func (s *search) run(ctx context.Context) error {
 	}
 	for told := ""; ; {
 		done, err := s.round(ctx)
-		if done || ctx.Err() != nil {
+		if done {
+			return nil
+		}
+		if ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
 		}
 		if s.k.Wait == 0 || errors.As(err, new(final)) {
@@ -109,8 +113,12 @@ func (k *Key) keys() ([]Found, error) {
 	if k.Device == "" || k.Device == Auto {
 		return sorted(list), err
 	}
+	name := k.Device
+	if to, err := filepath.EvalSymlinks(name); err == nil {
+		name = to // a link of udev's stays when the key is replugged
+	}
 	for _, f := range list {
-		if f.Path == k.Device {
+		if f.Path == k.Device || f.Path == name {
 			return []Found{f}, err
 		}
 	}
@@ -176,7 +184,7 @@ func (s *search) look(ctx context.Context, f Found) (*session, []candidate, erro
 	switch {
 	case errors.Is(err, ErrGone):
 		return nil, nil, ErrNoDevice
-	case errors.Is(err, fs.ErrPermission): // udev may be about to give it
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, ErrBusy): // udev, or whoever uses it, may be about to give it
 		return nil, nil, err
 	}
 	s.tried[f.ID] = true
@@ -212,6 +220,7 @@ func (k *Key) touch(f Found) {
 // does not show before the user is verified.
 func (s *search) candidates(ctx context.Context, x *session) ([]candidate, error) {
 	var list []candidate
+	var reasons []error
 	for _, t := range s.targets {
 		if on(t.UV) {
 			c := candidate{x, t, unlikely}
@@ -226,17 +235,18 @@ func (s *search) candidates(ctx context.Context, x *session) ([]candidate, error
 			continue
 		}
 		yes, maybe, err := x.dev.has(ctx, t.RP, t.Credential)
-		if err != nil {
-			return list, err
-		}
 		switch {
+		case err != nil && (ctx.Err() != nil || errors.Is(err, ErrGone) || errors.Is(err, ErrSilent)):
+			return list, err
+		case err != nil: // what is wrong with one token keeps no other from being tried
+			reasons = append(reasons, err)
 		case yes:
 			list = append(list, candidate{x, t, certain})
 		case maybe:
 			list = append(list, candidate{x, t, likely})
 		}
 	}
-	return list, nil
+	return list, volume.Join(reasons...)
 }
 
 // try uses the candidates, the most likely first.

@@ -40,6 +40,8 @@ func TestPINs(t *testing.T) {
 		{name: "the last", answers: []string{"1111"}, used: 7, err: fido2.StatusPINBlocked, left: 0},
 		{name: "credential, with some left", answers: []string{"2468"}, from: volume.FromCredential, used: 5, left: 8},
 		{name: "credential, too few left", answers: []string{"1111"}, from: volume.FromCredential, used: 6, err: volume.ErrNoAnswer, failed: 1, left: 2},
+		{name: "credential, too few left for all", answers: []string{"1111+2222+3333"}, from: volume.FromCredential, used: 4, err: volume.ErrNoAnswer, failed: 3, left: 2},
+		{name: "cache, too few left for all", answers: []string{"1111+2222+2468"}, from: volume.FromCache, used: 4, err: volume.ErrNoAnswer, failed: 3, left: 2},
 		{name: "cache, too few left", answers: []string{"1111"}, from: volume.FromCache, used: 6, err: volume.ErrNoAnswer, failed: 1, left: 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -347,6 +347,45 @@ func TestPINs(t *testing.T) {
 	}
 }
 
+// Several keyslots of one card cost one login: a PIN that is wrong is not tried once
+// for each, and one that is right does for all.
+func TestOneLogin(t *testing.T) {
+	t.Parallel()
+	k := keysOnce()
+	private, _ := pkcs11test.RSA(k.a, "01", "key")
+	var list []*Token
+	for _, key := range []*rsa.PrivateKey{k.b, k.b, k.a} {
+		token, err := ParseToken(sealed(t, cardURI, key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, token)
+	}
+	for _, c := range []struct {
+		ask    *typist
+		failed int
+		tries  int
+		used   []int
+	}{
+		{&typist{pins: []string{"0", "1234"}, from: volume.FromEnvironment}, 1, 2, nil},
+		{&typist{pins: []string{"0"}, from: volume.FromCredential}, 1, 2, nil},
+		{&typist{pins: []string{"1234"}}, 0, 3, []int{2}},
+	} {
+		card := card1()
+		var used []int
+		failed := (&Key{Library: fake(withToken(1, card, private))}).unlock(t.Context(), list, 0, c.ask, func(i int, _ *secret.Bytes) error {
+			used = append(used, i)
+			return nil
+		})
+		if len(failed) != c.failed || card.Tries != c.tries || !slices.Equal(used, c.used) {
+			t.Errorf("%q: %v, %d tries left, used %d", c.ask.pins, failed, card.Tries, used)
+		}
+		if c.failed > 0 && !slices.Equal(failed[0].tokens, []int{0, 1, 2}) {
+			t.Errorf("%q: %v", c.ask.pins, failed)
+		}
+	}
+}
+
 // What else was in an answer is not used up on the last try.
 func TestLastTryIsForPerson(t *testing.T) {
 	t.Parallel()

@@ -42,7 +42,7 @@ func recorded(f *testing.F) []byte {
 	s.Wipe()
 	t := &Token{URI: *mustURI(f, cardURI), Key: data, Padding: PKCS1}
 	k := &Key{Library: fake(r)}
-	_, pass, err := k.unlock(context.Background(), []*Token{t}, 0, &typist{pins: []string{"1234"}})
+	pass, err := k.one(context.Background(), t, &typist{pins: []string{"1234"}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func FuzzModule(f *testing.F) {
 		before := len(secret.Live())
 		u := *mustURI(t, "pkcs11:")
 		for _, key := range [][]byte{make([]byte, 256), append([]byte{4}, make([]byte, 64)...)} {
-			_, pass, _ := (&Key{Library: l}).unlock(t.Context(), []*Token{{URI: u, Key: key, Padding: PKCS1}}, 0, &typist{pins: []string{"1234", "1"}})
+			pass, _ := (&Key{Library: l}).one(t.Context(), &Token{URI: u, Key: key, Padding: PKCS1}, &typist{pins: []string{"1234", "1"}})
 			pass.Wipe()
 		}
 		pass, _, _ := (&Enroller{Library: l, URI: &u}).Enroll(t.Context(), &typist{pins: []string{"1234"}})

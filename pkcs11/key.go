@@ -43,7 +43,17 @@ func (k *Key) Unlock(ctx context.Context, token json.RawMessage, ask volume.Aske
 	if err != nil {
 		return nil, err
 	}
-	_, pass, err := k.unlock(ctx, []*Token{k.override(t)}, k.Wait, ask)
+	return k.one(ctx, k.override(t), ask)
+}
+
+// one returns the passphrase of one token, which the caller wipes.
+func (k *Key) one(ctx context.Context, t *Token, ask volume.Asker) (pass *secret.Bytes, err error) {
+	for _, f := range k.unlock(ctx, []*Token{t}, k.Wait, ask, func(_ int, p *secret.Bytes) error {
+		pass = p.Clone()
+		return nil
+	}) {
+		err = f.err
+	}
 	return pass, err
 }
 
@@ -55,44 +65,82 @@ func (k *Key) override(t *Token) *Token {
 	return t
 }
 
-// unlock unlocks with the first of the tokens whose security token is there, and
-// tells which one that is: -1 if none is.
-func (k *Key) unlock(ctx context.Context, list []*Token, wait time.Duration, ask volume.Asker) (int, *secret.Bytes, error) {
+// A failure is about the tokens of these numbers, nil for all.
+type failure struct {
+	tokens []int
+	err    error
+}
+
+// unlock waits for a security token that one of the list names, logs in once, and
+// hands the passphrases of all that name it to use, one after the other, until that
+// succeeds; then it returns nil. A second login would cost a second try if the PIN is
+// wrong, and cards have few. The passphrases stay its own.
+func (k *Key) unlock(ctx context.Context, list []*Token, wait time.Duration, ask volume.Asker, use func(i int, pass *secret.Bytes) error) []failure {
 	var uris []URI
 	for _, t := range list {
 		uris = append(uris, t.URI)
 	}
 	i, d, err := k.Library.find(ctx, uris, wait, func() { k.waiting(uris) })
 	if err != nil {
-		return -1, nil, err
+		return []failure{{nil, err}}
+	}
+	var named []int
+	for j, u := range uris {
+		if j == i || u.matches(d.slot, d.info, d.token) {
+			named = append(named, j)
+		}
 	}
 	c, err := d.insert(ctx)
 	if err != nil {
 		d.close(ctx)
-		return i, nil, err
+		return []failure{{named, err}}
 	}
 	defer c.close(ctx)
-	s, err := k.secret(ctx, c, list[i], ask)
-	if err != nil {
-		return i, nil, err
+	if err := k.login(ctx, c, list, named, ask); err != nil {
+		return []failure{{named, err}}
 	}
-	defer s.Wipe()
-	return i, passphrase(s), nil
+	return each(ctx, c, list, named, use)
 }
 
-func (k *Key) secret(ctx context.Context, c *card, t *Token, ask volume.Asker) (*secret.Bytes, error) {
-	if t.curve() && c.conn.version < versionCurves {
-		return nil, ErrTooOld // before anybody has to type
+// login logs in, unless that is of no use for any of the tokens.
+func (k *Key) login(ctx context.Context, c *card, list []*Token, named []int, ask volume.Asker) error {
+	if c.conn.version < versionCurves && !slices.ContainsFunc(named, func(i int) bool { return !list[i].curve() }) {
+		return ErrTooOld // before anybody has to type
 	}
 	l := &login{card: c, ask: ask, question: k.question("PIN", "cryptsetup.pkcs11-pin"), tries: k.Tries, failed: k.Failed, touch: k.Touch}
-	if err := l.run(ctx); err != nil {
-		return nil, err
+	return l.run(ctx)
+}
+
+// each uses the tokens of a card that somebody is logged in at.
+func each(ctx context.Context, c *card, list []*Token, named []int, use func(i int, pass *secret.Bytes) error) []failure {
+	var failed []failure
+	for n, i := range named {
+		err := c.reveal(ctx, list[i], func(pass *secret.Bytes) error { return use(i, pass) })
+		if err == nil {
+			return nil
+		}
+		if c.conn.broken != nil || ctx.Err() != nil {
+			return append(failed, failure{named[n:], err})
+		}
+		failed = append(failed, failure{[]int{i}, err})
 	}
+	return failed
+}
+
+// reveal gets the passphrase of a token for use, and wipes it.
+func (c *card) reveal(ctx context.Context, t *Token, use func(pass *secret.Bytes) error) error {
 	key, err := c.privateKey(ctx, t)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return c.secret(ctx, key, t)
+	s, err := c.secret(ctx, key, t)
+	if err != nil {
+		return err
+	}
+	defer s.Wipe()
+	pass := passphrase(s)
+	defer pass.Wipe()
+	return use(pass)
 }
 
 func (k *Key) question(env, credential string) volume.Question {
@@ -140,19 +188,20 @@ func (Slots) Silent() bool { return false }
 func (s Slots) VolumeKey(ctx context.Context, h *luks2.Header, ask volume.Asker, _ int) (volume.Key, bool, error) {
 	list, reasons := s.tokens(h)
 	for wait := s.Wait; len(list) > 0; wait = 0 {
-		i, key, err := s.try(ctx, h, list, wait, ask)
-		if err == nil {
+		key, failed := s.try(ctx, h, list, wait, ask)
+		if failed == nil {
 			return key, true, nil
 		}
 		if ctx.Err() != nil {
 			return volume.Key{}, true, ctx.Err()
 		}
-		if i < 0 {
-			reasons = append(reasons, fmt.Errorf("%s: %w", keyslots(list), err))
+		for _, f := range failed {
+			reasons = append(reasons, fmt.Errorf("%s: %w", keyslots(pick(list, f.tokens)), f.err))
+		}
+		if failed[0].tokens == nil { // there is nothing more to find
 			break
 		}
-		reasons = append(reasons, fmt.Errorf("%s: %w", keyslots(list[i:i+1]), err))
-		list = slices.Delete(list, i, i+1)
+		list = without(list, failed)
 	}
 	if len(reasons) == 0 {
 		reasons = append(reasons, errors.New("the volume has no keyslot for it"))
@@ -160,19 +209,40 @@ func (s Slots) VolumeKey(ctx context.Context, h *luks2.Header, ask volume.Asker,
 	return volume.Key{}, true, volume.Free(&volume.UnlockError{Reasons: reasons})
 }
 
-// try opens the volume with the first that is there.
-func (s Slots) try(ctx context.Context, h *luks2.Header, list []slot, wait time.Duration, ask volume.Asker) (int, volume.Key, error) {
+// try opens the volume with those whose security token is there first.
+func (s Slots) try(ctx context.Context, h *luks2.Header, list []slot, wait time.Duration, ask volume.Asker) (key volume.Key, failed []failure) {
 	var tokens []*Token
 	for _, t := range list {
 		tokens = append(tokens, t.token)
 	}
-	i, pass, err := s.unlock(ctx, tokens, wait, ask)
-	if err != nil {
-		return i, volume.Key{}, err
+	failed = s.unlock(ctx, tokens, wait, ask, func(i int, pass *secret.Bytes) (err error) {
+		key, err = volume.Open(ctx, h, list[i].keyslot, pass)
+		return err
+	})
+	return key, failed
+}
+
+// pick returns those of the given numbers, or all for nil.
+func pick(list []slot, numbers []int) []slot {
+	if numbers == nil {
+		return list
 	}
-	defer pass.Wipe()
-	key, err := volume.Open(ctx, h, list[i].keyslot, pass)
-	return i, key, err
+	var some []slot
+	for _, i := range numbers {
+		some = append(some, list[i])
+	}
+	return some
+}
+
+// without returns those that did not fail.
+func without(list []slot, failed []failure) []slot {
+	var rest []slot
+	for i, s := range list {
+		if !slices.ContainsFunc(failed, func(f failure) bool { return slices.Contains(f.tokens, i) }) {
+			rest = append(rest, s)
+		}
+	}
+	return rest
 }
 
 // A slot is a token of a header and its keyslot.
@@ -246,6 +316,5 @@ func (d Data) unlock(ctx context.Context, ask volume.Asker) (*secret.Bytes, erro
 		return nil, fmt.Errorf("%s: %d bytes are nothing that was encrypted for a security token", d.Source.Path, n)
 	}
 	t := &Token{Key: slices.Clone(data.Reveal()), Padding: PKCS1}
-	_, pass, err := d.Key.unlock(ctx, []*Token{d.Key.override(t)}, d.Key.Wait, ask)
-	return pass, err
+	return d.Key.one(ctx, d.Key.override(t), ask)
 }

@@ -19,6 +19,9 @@ const pollEvery = 300 * time.Millisecond
 // at their start what there is.
 const restartEvery = 8
 
+// roundTime is how long one module may take for all its tokens in one look.
+const roundTime = time.Minute
+
 // Library looks for tokens with some modules. It keeps no state between calls and
 // is safe for concurrent use if Dial is.
 type Library struct {
@@ -151,13 +154,14 @@ func (l *Library) find(ctx context.Context, uris []URI, wait time.Duration, wait
 		return 0, nil, ErrNoModules
 	}
 	s := &search{Library: l, uris: uris, conns: make([]*conn, len(l.Modules))}
-	limit, cancel := context.WithCancel(ctx)
-	if wait >= 0 {
+	limit := ctx
+	if wait > 0 {
+		var cancel context.CancelFunc
 		limit, cancel = context.WithTimeout(ctx, wait)
+		defer cancel()
 	}
-	defer cancel()
 	for n := 1; ; n++ {
-		f, err := s.round(ctx)
+		f, err := s.round(limit)
 		if f != nil {
 			return f.uri, f.device, nil
 		}
@@ -225,6 +229,9 @@ func decide(got []*finding, uris []URI) *finding {
 func (s *search) ask(ctx context.Context, i int) finding {
 	f := finding{module: i}
 	m := s.Modules[i]
+	// Each call has a limit, but there can be many.
+	ctx, cancel := context.WithTimeoutCause(ctx, roundTime, errSlow)
+	defer cancel()
 	if s.conns[i] == nil || s.conns[i].broken != nil {
 		if s.conns[i], f.err = s.start(ctx, m); f.err != nil {
 			s.conns[i] = nil
