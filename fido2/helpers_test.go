@@ -1,7 +1,6 @@
 package fido2_test
 
 import (
-	"context"
 	"io"
 	"strings"
 	"sync"
@@ -16,27 +15,6 @@ import (
 )
 
 func TestMain(m *testing.M) { secrettest.Main(m) }
-
-// asker answers with texts, one after the other. With "+" a text is several
-// answers at once.
-type asker struct {
-	answers []string
-	from    volume.Source
-	asked   []volume.Question
-}
-
-func (a *asker) Ask(_ context.Context, q volume.Question) (volume.Answer, error) {
-	a.asked = append(a.asked, q)
-	if len(a.answers) == 0 {
-		return volume.Answer{}, volume.ErrNoAnswer
-	}
-	var list []*secret.Bytes
-	for _, text := range strings.Split(a.answers[0], "+") {
-		list = append(list, secret.Copy([]byte(text)))
-	}
-	a.answers = a.answers[1:]
-	return volume.Answer{Secrets: list, From: a.from}, nil
-}
 
 // diary collects what a person is told.
 type diary struct {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockport/lockport/fido2"
 	"github.com/lockport/lockport/fido2/fido2test"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 var sizes = fido2.Sizes{In: fido2test.ReportSize, Out: fido2test.ReportSize}
@@ -55,7 +56,7 @@ func TestReports(t *testing.T) {
 	r.Inject(stranger)
 	token := makeToken(t, e, "2468")
 	r.Inject(stranger)
-	pass, err := keyFor(p, d).Unlock(t.Context(), token, &asker{answers: []string{"2468"}})
+	pass, err := keyFor(p, d).Unlock(t.Context(), token, &volumetest.Asker{Answers: []string{"2468"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/lockport/lockport/fido2"
 	"github.com/lockport/lockport/fido2/fido2test"
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // TestModes enrols and unlocks over all kinds of keys and what can be asked of them.
@@ -51,7 +52,7 @@ func TestModes(t *testing.T) {
 			p, d := plugged(fido2test.New(c.key)), &diary{}
 			e := enrollerFor(p, d)
 			e.PIN, e.UP, e.UV = c.pin, c.up, c.uv
-			ask := &asker{answers: []string{"1234", "1234"}}
+			ask := &volumetest.Asker{Answers: []string{"1234", "1234"}}
 			if err := e.Check(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -66,8 +67,8 @@ func TestModes(t *testing.T) {
 			if got, err := opens(t, h, key, fido2.Method{Key: keyFor(p, d), Keyslot: luks2.AnySlot}, ask); err != nil || got != slot {
 				t.Errorf("keyslot %d opens, not %d: %v", got, slot, err)
 			}
-			if len(ask.asked) != c.pins {
-				t.Errorf("asked for %d PINs, not %d", len(ask.asked), c.pins)
+			if len(ask.Asked) != c.pins {
+				t.Errorf("asked for %d PINs, not %d", len(ask.Asked), c.pins)
 			}
 			if wants := strings.Contains(c.want, "touch") || strings.Contains(c.want, "user"); wants != (d.count("touch") > enrolled) {
 				t.Errorf("told:\n%s", d)

@@ -12,6 +12,7 @@ import (
 	"github.com/lockport/lockport/fido2/fido2test"
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/volume"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // within bounds what waits for a condition.
@@ -52,12 +53,12 @@ func TestPINs(t *testing.T) {
 			e.PIN = true
 			token := makeToken(t, e, "2468")
 			for range c.used {
-				if _, err := keyFor(p, &diary{}).Unlock(t.Context(), token, &asker{answers: []string{"0000"}, from: volume.FromEnvironment}); err == nil {
+				if _, err := keyFor(p, &diary{}).Unlock(t.Context(), token, &volumetest.Asker{Answers: []string{"0000"}, From: volume.FromEnvironment}); err == nil {
 					t.Fatal("a wrong PIN opens")
 				}
 				k.Replug()
 			}
-			pass, err := keyFor(p, d).Unlock(t.Context(), token, &asker{answers: c.answers, from: c.from})
+			pass, err := keyFor(p, d).Unlock(t.Context(), token, &volumetest.Asker{Answers: c.answers, From: c.from})
 			pass.Wipe()
 			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 				t.Errorf("error %v, not %v", err, c.err)
@@ -72,7 +73,7 @@ func TestPINs(t *testing.T) {
 // makeToken enrols without a volume.
 func makeToken(t testing.TB, e *fido2.Enroller, pins ...string) json.RawMessage {
 	t.Helper()
-	pass, token, err := e.Enroll(t.Context(), &asker{answers: pins})
+	pass, token, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: pins})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestVerifiedIsAnother(t *testing.T) {
 	p := plugged(fido2test.New(fido2test.Config{PIN: "2468"}))
 	e := enrollerFor(p, &diary{})
 	e.PIN = true
-	with, token, err := e.Enroll(t.Context(), &asker{answers: []string{"2468"}})
+	with, token, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"2468"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestOldTokens(t *testing.T) {
 		p := plugged(fido2test.New(c))
 		e := enrollerFor(p, &diary{})
 		e.PIN = c.AlwaysUV
-		want, token, err := e.Enroll(t.Context(), &asker{answers: []string{"2468"}})
+		want, token, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"2468"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +126,7 @@ func TestOldTokens(t *testing.T) {
 		if token, err = json.Marshal(members); err != nil {
 			t.Fatal(err)
 		}
-		got, err := keyFor(p, &diary{}).Unlock(t.Context(), token, &asker{answers: []string{"2468"}})
+		got, err := keyFor(p, &diary{}).Unlock(t.Context(), token, &volumetest.Asker{Answers: []string{"2468"}})
 		if err != nil || !got.Equal(want) {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -212,7 +213,7 @@ func TestReplug(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
-	pass, err := k.Unlock(ctx, token, &asker{answers: []string{"1111", "1111", "1111", "2468"}})
+	pass, err := k.Unlock(ctx, token, &volumetest.Asker{Answers: []string{"1111", "1111", "1111", "2468"}})
 	if err != nil {
 		t.Error(err)
 	}
@@ -277,7 +278,7 @@ func TestHeadless(t *testing.T) {
 		token := makeToken(t, e, "2468")
 		k := keyFor(p, &diary{})
 		k.Headless = true
-		pass, err := k.Unlock(t.Context(), token, &asker{answers: []string{"2468"}, from: volume.FromEnvironment})
+		pass, err := k.Unlock(t.Context(), token, &volumetest.Asker{Answers: []string{"2468"}, From: volume.FromEnvironment})
 		pass.Wipe()
 		if want := up; want != errors.Is(err, fido2.ErrNoPerson) {
 			t.Errorf("touch %v: %v", up, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/secret"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 func unhex(t testing.TB, text string) []byte {
@@ -243,24 +244,7 @@ func FuzzToken(f *testing.F) {
 	f.Add([]byte(goodToken))
 	f.Add([]byte(strings.Replace(goodToken, `"keyslots"`, `"lockport":{"fido2-aaguid":"00112233445566778899aabbccddeeff"},"keyslots"`, 1)))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		tok, err := ParseToken(text)
-		if err != nil {
-			if tok != nil {
-				t.Error("a token comes with an error")
-			}
-			return
-		}
-		out, err := json.Marshal(tok)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := ParseToken(out)
-		if err != nil {
-			t.Fatalf("what is written is not read: %v\n%s", err, out)
-		}
-		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(twice, out) {
-			t.Errorf("%v\n%s\n%s", err, out, twice)
-		}
+		volumetest.Reread(t, text, ParseToken, func(t *Token) ([]byte, error) { return json.Marshal(t) })
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/lockport/lockport/pkcs11/pkcs11test"
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/volume"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // keysOnce makes keys that tests share: making RSA keys takes time.
@@ -81,12 +82,12 @@ func mustURI(t testing.TB, text string) *URI {
 // cycle enrols and unlocks what comes out of that.
 func cycle(t *testing.T, e *Enroller) (*Token, error) {
 	t.Helper()
-	pass, text, err := e.Enroll(t.Context(), &typist{pins: []string{"1234"}})
+	pass, text, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"1234"}})
 	defer pass.Wipe()
 	if err != nil {
 		return nil, err
 	}
-	again, err := (&Key{Library: e.Library}).Unlock(t.Context(), text, &typist{pins: []string{"1234"}})
+	again, err := (&Key{Library: e.Library}).Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{"1234"}})
 	defer again.Wipe()
 	if err != nil || !again.Equal(pass) {
 		t.Errorf("%s unlocks: %v", text, err)
@@ -197,7 +198,7 @@ func TestStrippedSecret(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := (&Key{Library: l}).Unlock(t.Context(), text, &typist{pins: []string{"1234"}})
+		got, err := (&Key{Library: l}).Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{"1234"}})
 		defer got.Wipe()
 		if err != nil || !got.Equal(want) {
 			t.Errorf("another secret, %v", err)
@@ -244,7 +245,7 @@ func TestEnrollRefuses(t *testing.T) {
 			if c.uri != "" {
 				e.URI = mustURI(t, c.uri)
 			}
-			pass, _, err := e.Enroll(t.Context(), &typist{pins: []string{"1234"}})
+			pass, _, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"1234"}})
 			pass.Wipe()
 			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("%v", err)
@@ -325,7 +326,7 @@ func TestPINs(t *testing.T) {
 			if c.change != nil {
 				c.change(card)
 			}
-			ask := &typist{pins: c.pins, from: c.from}
+			ask := &volumetest.Asker{Answers: c.pins, From: c.from}
 			touched, failed := 0, 0
 			k := &Key{Library: fake(withToken(1, card, private)), Tries: c.tries, Touch: func(string) { touched++ }, Failed: func(error) { failed++ }}
 			pass, err := k.Unlock(t.Context(), sealed(t, "pkcs11:serial=1", key), ask)
@@ -333,10 +334,10 @@ func TestPINs(t *testing.T) {
 			if !errors.Is(err, c.want) {
 				t.Errorf("%v", err)
 			}
-			if len(ask.asked) != len(c.asked) || card.Logins != c.logins || (touched > 0) != (c.name == "at the token") {
-				t.Errorf("asked %d times, %d logins, touched %d times, told %d times", len(ask.asked), card.Logins, touched, failed)
+			if len(ask.Asked) != len(c.asked) || card.Logins != c.logins || (touched > 0) != (c.name == "at the token") {
+				t.Errorf("asked %d times, %d logins, touched %d times, told %d times", len(ask.Asked), card.Logins, touched, failed)
 			}
-			for i, q := range ask.asked[:min(len(ask.asked), len(c.asked))] {
+			for i, q := range ask.Asked[:min(len(ask.Asked), len(c.asked))] {
 				last := strings.Contains(q.Message, "last try")
 				if !strings.Contains(q.Message, c.asked[i]) || q.Env != "PIN" || q.Cache != "" || (q.Credential == "") != last ||
 					!strings.HasPrefix(q.ID, "pkcs11:pkcs11:model=") || q.Attempt != i {
@@ -362,14 +363,14 @@ func TestOneLogin(t *testing.T) {
 		list = append(list, token)
 	}
 	for _, c := range []struct {
-		ask    *typist
+		ask    *volumetest.Asker
 		failed int
 		tries  int
 		used   []int
 	}{
-		{&typist{pins: []string{"0", "1234"}, from: volume.FromEnvironment}, 1, 2, nil},
-		{&typist{pins: []string{"0"}, from: volume.FromCredential}, 1, 2, nil},
-		{&typist{pins: []string{"1234"}}, 0, 3, []int{2}},
+		{&volumetest.Asker{Answers: []string{"0", "1234"}, From: volume.FromEnvironment}, 1, 2, nil},
+		{&volumetest.Asker{Answers: []string{"0"}, From: volume.FromCredential}, 1, 2, nil},
+		{&volumetest.Asker{Answers: []string{"1234"}}, 0, 3, []int{2}},
 	} {
 		card := card1()
 		var used []int
@@ -378,10 +379,10 @@ func TestOneLogin(t *testing.T) {
 			return nil
 		})
 		if len(failed) != c.failed || card.Tries != c.tries || !slices.Equal(used, c.used) {
-			t.Errorf("%q: %v, %d tries left, used %d", c.ask.pins, failed, card.Tries, used)
+			t.Errorf("%q: %v, %d tries left, used %d", c.ask.Answers, failed, card.Tries, used)
 		}
 		if c.failed > 0 && !slices.Equal(failed[0].tokens, []int{0, 1, 2}) {
-			t.Errorf("%q: %v", c.ask.pins, failed)
+			t.Errorf("%q: %v", c.ask.Answers, failed)
 		}
 	}
 }
@@ -425,7 +426,7 @@ func TestWait(t *testing.T) {
 		waited = append(waited, tokens...)
 		r.Put(card)
 	}}
-	pass, err := k.Unlock(t.Context(), sealed(t, cardURI, key), &typist{pins: []string{"1234"}})
+	pass, err := k.Unlock(t.Context(), sealed(t, cardURI, key), &volumetest.Asker{Answers: []string{"1234"}})
 	pass.Wipe()
 	if err != nil || !slices.Equal(waited, []string{cardURI}) {
 		t.Errorf("%v, waited for %q", err, waited)
@@ -486,7 +487,7 @@ func TestCalls(t *testing.T) {
 	key := keysOnce().a
 	private, _ := pkcs11test.RSA(key, "01", "key")
 	r := withToken(1, card1(), private)
-	pass, err := (&Key{Library: fake(r)}).Unlock(t.Context(), sealed(t, cardURI, key), &typist{pins: []string{"1234"}})
+	pass, err := (&Key{Library: fake(r)}).Unlock(t.Context(), sealed(t, cardURI, key), &volumetest.Asker{Answers: []string{"1234"}})
 	pass.Wipe()
 	want := []uint32{1, 4, 4, 6, 5, 10, 18, 26, 27, 27, 28, 24, 33, 34, 11, 2}
 	if calls := r.Calls(); err != nil || !slices.Equal(calls, want) {
@@ -534,7 +535,7 @@ func TestCheckThenEnroll(t *testing.T) {
 				e.Close(t.Context())
 			}
 			if c.name != "given up" {
-				pass, _, err := e.Enroll(t.Context(), &typist{pins: []string{"1234"}})
+				pass, _, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"1234"}})
 				pass.Wipe()
 				if c.text == "" && err != nil || c.text != "" && (err == nil || !strings.Contains(err.Error(), c.text)) {
 					t.Errorf("%v", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lockport/lockport/pkcs11/pkcs11test"
 	"github.com/lockport/lockport/secret"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // scripted answers with fixed bytes, whatever is asked.
@@ -42,7 +43,7 @@ func recorded(f *testing.F) []byte {
 	s.Wipe()
 	t := &Token{URI: *mustURI(f, cardURI), Key: data, Padding: PKCS1}
 	k := &Key{Library: fake(r)}
-	pass, err := k.one(context.Background(), t, &typist{pins: []string{"1234"}})
+	pass, err := k.one(context.Background(), t, &volumetest.Asker{Answers: []string{"1234"}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -60,10 +61,10 @@ func FuzzModule(f *testing.F) {
 		before := len(secret.Live())
 		u := *mustURI(t, "pkcs11:")
 		for _, key := range [][]byte{make([]byte, 256), append([]byte{4}, make([]byte, 64)...)} {
-			pass, _ := (&Key{Library: l}).one(t.Context(), &Token{URI: u, Key: key, Padding: PKCS1}, &typist{pins: []string{"1234", "1"}})
+			pass, _ := (&Key{Library: l}).one(t.Context(), &Token{URI: u, Key: key, Padding: PKCS1}, &volumetest.Asker{Answers: []string{"1234", "1"}})
 			pass.Wipe()
 		}
-		pass, _, _ := (&Enroller{Library: l, URI: &u}).Enroll(t.Context(), &typist{pins: []string{"1234"}})
+		pass, _, _ := (&Enroller{Library: l, URI: &u}).Enroll(t.Context(), &volumetest.Asker{Answers: []string{"1234"}})
 		pass.Wipe()
 		_, _ = l.List(t.Context())
 		if after := len(secret.Live()); after > before {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lockport/lockport/pkcs11/pkcs11test"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // body is the part of a message behind its header.
@@ -73,7 +74,7 @@ func TestHostileModule(t *testing.T) {
 				if c.want == errSlow {
 					l.machine, l.person = 100*time.Millisecond, 100*time.Millisecond
 				}
-				pass, err := (&Key{Library: l}).Unlock(t.Context(), token, &typist{pins: []string{"1234"}})
+				pass, err := (&Key{Library: l}).Unlock(t.Context(), token, &volumetest.Asker{Answers: []string{"1234"}})
 				pass.Wipe()
 				if !errors.Is(err, c.want) {
 					t.Errorf("%v", err)
@@ -112,7 +113,7 @@ func TestLyingLengths(t *testing.T) {
 			}
 			return m
 		}
-		pass, err := (&Key{Library: fake(r)}).Unlock(t.Context(), sealed(t, cardURI, key), &typist{pins: []string{"1234"}})
+		pass, err := (&Key{Library: fake(r)}).Unlock(t.Context(), sealed(t, cardURI, key), &volumetest.Asker{Answers: []string{"1234"}})
 		pass.Wipe()
 		if !errors.Is(err, ErrResponse) {
 			t.Errorf("%s at %d with %d: %v", c.call.name, c.at, c.v, err)

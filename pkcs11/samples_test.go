@@ -1,7 +1,6 @@
 package pkcs11
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -10,9 +9,8 @@ import (
 	"testing"
 
 	"github.com/lockport/lockport/pkcs11/pkcs11test"
-	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/secret/secrettest"
-	"github.com/lockport/lockport/volume"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 func TestMain(m *testing.M) { secrettest.Main(m) }
@@ -85,21 +83,6 @@ func needCurves(t testing.TB, l *Library) {
 	}
 }
 
-// typist answers with PINs, one after the other.
-type typist struct {
-	from  volume.Source
-	pins  []string
-	asked []volume.Question
-}
-
-func (p *typist) Ask(_ context.Context, q volume.Question) (volume.Answer, error) {
-	p.asked = append(p.asked, q)
-	if len(p.asked) > len(p.pins) {
-		return volume.Answer{}, volume.ErrNoAnswer
-	}
-	return volume.Answer{Secrets: []*secret.Bytes{secret.Copy([]byte(p.pins[len(p.asked)-1]))}, From: p.from}, nil
-}
-
 func archive(release string) string { return filepath.Join(vectorDir, "softhsm-"+release+".tar.gz") }
 
 // What systemd 252 enrolled with RSA, and 257 with an elliptic curve, opens.
@@ -118,7 +101,7 @@ func TestSamples(t *testing.T) {
 			if c.curve {
 				needCurves(t, l)
 			}
-			pass, err := k.Unlock(t.Context(), token, &typist{pins: []string{"1234"}})
+			pass, err := k.Unlock(t.Context(), token, &volumetest.Asker{Answers: []string{"1234"}})
 			defer pass.Wipe()
 			if err != nil || string(pass.Reveal()) != want {
 				t.Errorf("%v, right: %v", err, string(pass.Reveal()) == want)
@@ -144,9 +127,9 @@ func TestOldP11Kit(t *testing.T) {
 		t.Skip("this p11-kit is new enough")
 	}
 	token, _ := sampleToken(t, "v257")
-	ask := &typist{}
-	if _, err := (&Key{Library: l}).Unlock(t.Context(), token, ask); !errors.Is(err, ErrTooOld) || len(ask.asked) > 0 {
-		t.Errorf("%v, asked %d times", err, len(ask.asked))
+	ask := &volumetest.Asker{}
+	if _, err := (&Key{Library: l}).Unlock(t.Context(), token, ask); !errors.Is(err, ErrTooOld) || len(ask.Asked) > 0 {
+		t.Errorf("%v, asked %d times", err, len(ask.Asked))
 	}
 }
 
@@ -156,7 +139,7 @@ func TestWaitRestartsModules(t *testing.T) {
 	s := pkcs11test.NewSoftHSM(t)
 	token, want := sampleToken(t, "v252")
 	k := &Key{Library: library(t, s), Wait: -1, Waiting: func([]string) { s.Add(archive("252")) }}
-	pass, err := k.Unlock(t.Context(), token, &typist{pins: []string{"1234"}})
+	pass, err := k.Unlock(t.Context(), token, &volumetest.Asker{Answers: []string{"1234"}})
 	defer pass.Wipe()
 	if err != nil || string(pass.Reveal()) != want {
 		t.Errorf("%v", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2/tpm2test"
 	"github.com/lockport/lockport/volume"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // sealedFile seals a secret as systemd before 254 did, without a token, and adds
@@ -119,7 +120,7 @@ func TestBlob(t *testing.T) {
 		if b.Silent() != (c.pin == nil) || !strings.Contains(b.Name(), at(c.file)) {
 			t.Errorf("%s: %q, silent %v", c.name, b.Name(), b.Silent())
 		}
-		key, last, err := b.VolumeKey(t.Context(), m.header(), &asker{answers: c.pin}, 0)
+		key, last, err := b.VolumeKey(t.Context(), m.header(), &volumetest.Asker{Answers: c.pin}, 0)
 		if opens := c.want == nil && c.text == ""; opens != (err == nil) || !last || opens && (key.Keyslot != c.slot || !key.Volume.Equal(m.key)) {
 			t.Errorf("%s: keyslot %d, %v", c.name, key.Keyslot, err)
 		}

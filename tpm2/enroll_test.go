@@ -17,6 +17,7 @@ import (
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2/tpm2test"
 	"github.com/lockport/lockport/volume"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 func pcrList(t testing.TB, list string) []PCR {
@@ -58,14 +59,14 @@ func TestEnroll(t *testing.T) {
 	} {
 		tap := &tpm2test.Tap{Device: tpm}
 		c.e.Open = opener(tap)
-		ask := &asker{answers: []string{c.pin}}
+		ask := &volumetest.Asker{Answers: []string{c.pin}}
 		pass, text, err := c.e.Enroll(t.Context(), ask)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
 		raw, _ := base64.StdEncoding.DecodeString(string(pass.Reveal()))
-		got, err := keyFor(tap).Unlock(t.Context(), text, &asker{answers: []string{c.pin}})
+		got, err := keyFor(tap).Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{c.pin}})
 		if err != nil || !got.Equal(pass) {
 			t.Errorf("%s: unlocking: %v", c.name, err)
 		}
@@ -74,8 +75,8 @@ func TestEnroll(t *testing.T) {
 			t.Errorf("%s: the secret crossed the bus", c.name)
 		}
 		compareTokens(t, c.name, text, c.like)
-		if c.e.PIN && (len(ask.asked) != 1 || ask.asked[0].Env != "NEWPIN" || ask.asked[0].Confirm == "") {
-			t.Errorf("%s: asked %+v", c.name, ask.asked)
+		if c.e.PIN && (len(ask.Asked) != 1 || ask.Asked[0].Env != "NEWPIN" || ask.Asked[0].Confirm == "") {
+			t.Errorf("%s: asked %+v", c.name, ask.Asked)
 		}
 		if left := tpm.Loaded(); len(left) > 0 {
 			t.Errorf("%s: %x are left in the TPM", c.name, left)
@@ -173,11 +174,11 @@ func TestRSA(t *testing.T) {
 		{PCRs: pcrList(t, "7:sha256="+strings.Repeat("00", 32)), ParentHandle: handle, ParentPublic: putSized(nil, p.raw)},
 	} {
 		e.Open = opener(tpm)
-		pass, text, err := e.Enroll(t.Context(), &asker{answers: []string{"pin"}})
+		pass, text, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"pin"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := keyFor(tpm).Unlock(t.Context(), text, &asker{answers: []string{"pin"}})
+		got, err := keyFor(tpm).Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{"pin"}})
 		if err != nil || !got.Equal(pass) || !bytes.Contains(text, []byte(`"tpm2-primary-alg":"rsa"`)) {
 			t.Errorf("%v", err)
 		}
@@ -214,7 +215,7 @@ func TestEnrollRefused(t *testing.T) {
 		if c.e.Open == nil {
 			c.e.Open = opener(tpm)
 		}
-		pass, text, err := c.e.Enroll(t.Context(), &asker{answers: slices.Repeat([]string{""}, 9)})
+		pass, text, err := c.e.Enroll(t.Context(), &volumetest.Asker{Answers: slices.Repeat([]string{""}, 9)})
 		if err == nil || !strings.Contains(err.Error(), c.want) || pass != nil || text != nil {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
@@ -347,7 +348,7 @@ func TestPeer(t *testing.T) {
 	}
 	defer key.Volume.Wipe()
 	e := &Enroller{Open: opener(tpm), PCRs: pcrList(t, "0+4"), PIN: true}
-	made, err := volume.Enroll(t.Context(), h, key.Volume, e, &asker{answers: []string{"1234"}}, volume.EnrollOptions{Name: "test"})
+	made, err := volume.Enroll(t.Context(), h, key.Volume, e, &volumetest.Asker{Answers: []string{"1234"}}, volume.EnrollOptions{Name: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +357,7 @@ func TestPeer(t *testing.T) {
 		if len(tok.Keyslots) != 1 || tok.Keyslots[0] != made.Keyslot {
 			continue
 		}
-		pass, err := keyFor(tpm).Unlock(t.Context(), tok.JSON, &asker{answers: []string{"1234"}})
+		pass, err := keyFor(tpm).Unlock(t.Context(), tok.JSON, &volumetest.Asker{Answers: []string{"1234"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lockport/lockport/tpm2/tpm2test"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 func examined(t *testing.T, dev Device) *State {
@@ -101,7 +102,7 @@ func TestExamineOwner(t *testing.T) {
 	}
 	for _, e := range []*Enroller{{PCRs: pcrList(t, "7")}, {PIN: true}} {
 		e.Open = opener(tpm)
-		pass, text, err := e.Enroll(t.Context(), &asker{answers: []string{"1111"}})
+		pass, text, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"1111"}})
 		if err == nil || pass != nil || text != nil || !errors.Is(err, ErrOwnerAuth) ||
 			!strings.Contains(err.Error(), "storage key") {
 			t.Errorf("enrolling: %v", err)
@@ -143,7 +144,7 @@ func TestLockedOut(t *testing.T) {
 	for n := first.Failed; n < most+2; n++ {
 		k := keyFor(tpm)
 		k.Tries = 1
-		pass, err := k.Unlock(t.Context(), text, &asker{answers: []string{"1"}})
+		pass, err := k.Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{"1"}})
 		pass.Wipe()
 		s := examined(t, tpm)
 		if failed := min(n+1, most); s.Lockout.Failed != failed || s.Lockout.Locked != (failed == most) || !errors.Is(err, ErrPIN) && n < most {

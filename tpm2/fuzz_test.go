@@ -13,6 +13,7 @@ import (
 
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2/tpm2test"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 func FuzzToken(f *testing.F) {
@@ -20,24 +21,7 @@ func FuzzToken(f *testing.F) {
 		f.Add([]byte(s.text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		tok, err := ParseToken(text)
-		if err != nil {
-			if tok != nil {
-				t.Error("a token comes with an error")
-			}
-			return
-		}
-		out, err := json.Marshal(tok)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := ParseToken(out)
-		if err != nil {
-			t.Fatalf("what is written is not read: %v\n%s", err, out)
-		}
-		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(twice, out) {
-			t.Errorf("%v\n%s\n%s", err, out, twice)
-		}
+		volumetest.Reread(t, text, ParseToken, func(t *Token) ([]byte, error) { return json.Marshal(t) })
 	})
 }
 
@@ -182,7 +166,7 @@ func FuzzResponses(f *testing.F) {
 			return append(put32(put16(nil, tagSessions), uint32(headerSize+n), 0), body...), nil
 		})
 		k := keyFor(dev)
-		pass, err := k.unlock(context.Background(), &conn{dev}, tok, &asker{answers: []string{"1"}})
+		pass, err := k.unlock(context.Background(), &conn{dev}, tok, &volumetest.Asker{Answers: []string{"1"}})
 		if err == nil {
 			t.Errorf("a secret out of nothing: token %d, %x", which, stream)
 		}

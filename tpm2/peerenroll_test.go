@@ -11,6 +11,7 @@ import (
 	"github.com/lockport/lockport/luks2"
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2/tpm2test"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // TestPeerEnrolls lets the installed original enrol with a software TPM, and
@@ -62,14 +63,14 @@ func TestPeerEnrolls(t *testing.T) {
 		token := all[len(all)-1]
 		k := keyFor(tpm)
 		k.SignatureText = signedNow(t, tpm)
-		pass, err := k.Unlock(t.Context(), token.JSON, &asker{answers: []string{c.pin}})
+		pass, err := k.Unlock(t.Context(), token.JSON, &volumetest.Asker{Answers: []string{c.pin}})
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", c.name, err, token.JSON)
 		}
 		checkOpens(t, h, token.Keyslots[0], pass)
 		pass.Wipe()
 		tpm.Event(c.change, c.name)
-		if _, err := k.Unlock(t.Context(), token.JSON, &asker{answers: []string{c.pin}}); !errors.Is(err, c.err) {
+		if _, err := k.Unlock(t.Context(), token.JSON, &volumetest.Asker{Answers: []string{c.pin}}); !errors.Is(err, c.err) {
 			t.Errorf("%s, PCR %d changed: %v", c.name, c.change, err)
 		}
 		if r, err := k.Explain(t.Context(), token.JSON, ExplainOptions{}); err != nil || r.Unlocks() || !r.blockedBy(c.err) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lockport/lockport/luks2"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 var errPower = errors.New("the power is gone")
@@ -139,7 +140,7 @@ func TestRefreshDies(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				err = r.Apply(t.Context(), h, m.key, steps, &asker{answers: []string{c.pin}}, nil)
+				err = r.Apply(t.Context(), h, m.key, steps, &volumetest.Asker{Answers: []string{c.pin}}, nil)
 				if d.dead != errors.Is(err, errPower) || !d.dead && err != nil || d.late > 0 {
 					t.Fatalf("event %d: %v, %d more were tried", at, err, d.late)
 				}

@@ -16,6 +16,7 @@ import (
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2/tpm2test"
 	"github.com/lockport/lockport/volume"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // machine is a TPM, a volume, and files that say which boot this is. Its state is
@@ -91,7 +92,7 @@ func (m *machine) enroll(e Enroller, name, pin string) int {
 		m.pins[name] = pin
 	}
 	h := m.header()
-	made, err := volume.Enroll(m.t.Context(), h, m.key, &e, &asker{answers: []string{pin}}, volume.EnrollOptions{Name: name})
+	made, err := volume.Enroll(m.t.Context(), h, m.key, &e, &volumetest.Asker{Answers: []string{pin}}, volume.EnrollOptions{Name: name})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func (m *machine) refresh(r *Refresher, answers ...string) (string, error) {
 		before = storeBytes(m.t, m.store)
 	}
 	took := 0
-	err = r.Apply(m.t.Context(), h, m.key, steps, &asker{answers: answers}, func(RefreshStep, int) { took++ })
+	err = r.Apply(m.t.Context(), h, m.key, steps, &volumetest.Asker{Answers: answers}, func(RefreshStep, int) { took++ })
 	if err == nil && took != changes {
 		m.t.Errorf("%d steps of %d were told of", took, changes)
 	}
@@ -203,7 +204,7 @@ func (m *machine) slots() string {
 // opens opens a keyslot with the TPM.
 func (m *machine) opens(h *luks2.Header, tok luks2.Token, pin string) bool {
 	m.t.Helper()
-	pass, err := m.k.Unlock(m.t.Context(), tok.JSON, &asker{answers: []string{pin}, from: volume.FromEnvironment})
+	pass, err := m.k.Unlock(m.t.Context(), tok.JSON, &volumetest.Asker{Answers: []string{pin}, From: volume.FromEnvironment})
 	if err != nil {
 		return false
 	}
@@ -356,15 +357,15 @@ func TestRefreshUnattended(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := &asker{}
+	nobody := &volumetest.Asker{}
 	if err := r.Apply(t.Context(), h, m.key, steps, nobody, nil); !errors.Is(err, volume.ErrNoAnswer) {
 		t.Error(err)
 	}
 	if got := m.slots(); got != sorted("Ada boot*") {
 		t.Errorf("left are %q", got)
 	}
-	if len(nobody.asked) != 1 || nobody.asked[0].Message != "PIN of keyslot 1 (Ada)?" || nobody.asked[0].Confirm != "PIN of keyslot 1 (Ada) again?" {
-		t.Errorf("asked: %+v", nobody.asked)
+	if len(nobody.Asked) != 1 || nobody.Asked[0].Message != "PIN of keyslot 1 (Ada)?" || nobody.Asked[0].Confirm != "PIN of keyslot 1 (Ada) again?" {
+		t.Errorf("asked: %+v", nobody.Asked)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2/tpm2test"
 	"github.com/lockport/lockport/volume"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // startA and startB start the TPMs that the sample volumes were enrolled with, in
@@ -41,23 +42,6 @@ func startB(t testing.TB) *tpm2test.Software {
 
 func uki() [][2]string {
 	return [][2]string{{"linux", "KERNEL"}, {"osrel", "ID=test\n"}, {"cmdline", "root=/dev/x\n"}, {"initrd", "INITRD"}}
-}
-
-// asker answers with texts, one after the other.
-type asker struct {
-	answers []string
-	from    volume.Source
-	asked   []volume.Question
-}
-
-func (a *asker) Ask(_ context.Context, q volume.Question) (volume.Answer, error) {
-	a.asked = append(a.asked, q)
-	if len(a.answers) == 0 {
-		return volume.Answer{}, volume.ErrNoAnswer
-	}
-	s := secret.Copy([]byte(a.answers[0]))
-	a.answers = a.answers[1:]
-	return volume.Answer{Secrets: []*secret.Bytes{s}, From: a.from}, nil
 }
 
 // opener has each device guarded against secrets in the clear.
@@ -101,7 +85,7 @@ func TestSamples(t *testing.T) {
 	for _, s := range sampleTokens(t) {
 		tap := &tpm2test.Tap{Device: tpms[s.volume]}
 		k := keyFor(tap)
-		pass, err := k.Unlock(t.Context(), s.text, &asker{answers: samplePIN(s.volume, s.slot)})
+		pass, err := k.Unlock(t.Context(), s.text, &volumetest.Asker{Answers: samplePIN(s.volume, s.slot)})
 		if err != nil {
 			t.Errorf("%s slot %s: %v", s.volume, s.slot, err)
 			continue
@@ -170,13 +154,13 @@ func TestRefused(t *testing.T) {
 		{"other TPM, before 254", changed, "v252", "3", ErrPolicy},
 	} {
 		before := lockoutCounter(t, c.tpm)
-		ask := &asker{answers: []string{"246810"}}
+		ask := &volumetest.Asker{Answers: []string{"246810"}}
 		pass, err := keyFor(c.tpm).Unlock(t.Context(), sampleText(t, c.volume, c.slot), ask)
 		pass.Wipe()
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
-		if len(ask.asked) > 0 {
+		if len(ask.Asked) > 0 {
 			t.Errorf("%s: a PIN was asked for in vain", c.name)
 		}
 		if after := lockoutCounter(t, c.tpm); after != before {
@@ -228,28 +212,28 @@ func TestPIN(t *testing.T) {
 	var failed []error
 	k := keyFor(tpm)
 	k.Failed = func(err error) { failed = append(failed, err) }
-	ask := &asker{answers: []string{"1", "", "246810"}}
+	ask := &volumetest.Asker{Answers: []string{"1", "", "246810"}}
 	pass, err := k.Unlock(t.Context(), text, ask)
 	if err != nil || len(failed) != 2 || !errors.Is(failed[0], ErrPIN) {
 		t.Fatalf("%v after %v", err, failed)
 	}
 	pass.Wipe()
-	if q := ask.asked[1]; q.Attempt != 1 || q.Env != "PIN" || q.Credential != "cryptsetup.tpm2-pin" || q.Cache != "tpm2-pin" {
+	if q := ask.Asked[1]; q.Attempt != 1 || q.Env != "PIN" || q.Credential != "cryptsetup.tpm2-pin" || q.Cache != "tpm2-pin" {
 		t.Errorf("asked %+v", q)
 	}
-	ask = &asker{answers: []string{"1", "246810"}, from: volume.FromEnvironment}
-	if _, err := k.Unlock(t.Context(), text, ask); !errors.Is(err, ErrPIN) || len(ask.asked) != 1 {
-		t.Errorf("a wrong PIN from a script: %v after %d questions", err, len(ask.asked))
+	ask = &volumetest.Asker{Answers: []string{"1", "246810"}, From: volume.FromEnvironment}
+	if _, err := k.Unlock(t.Context(), text, ask); !errors.Is(err, ErrPIN) || len(ask.Asked) != 1 {
+		t.Errorf("a wrong PIN from a script: %v after %d questions", err, len(ask.Asked))
 	}
-	if _, err := k.Unlock(t.Context(), text, &asker{}); !errors.Is(err, volume.ErrNoAnswer) {
+	if _, err := k.Unlock(t.Context(), text, &volumetest.Asker{}); !errors.Is(err, volume.ErrNoAnswer) {
 		t.Errorf("nobody to ask: %v", err)
 	}
 	k.Tries = 2
-	if _, err := k.Unlock(t.Context(), text, &asker{answers: []string{"", "", "3"}}); !errors.Is(err, volume.ErrTries) {
+	if _, err := k.Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{"", "", "3"}}); !errors.Is(err, volume.ErrTries) {
 		t.Errorf("all tries used: %v", err)
 	}
 	k.Tries = 100
-	_, err = k.Unlock(t.Context(), text, &asker{answers: slices.Repeat([]string{"1"}, 100)})
+	_, err = k.Unlock(t.Context(), text, &volumetest.Asker{Answers: slices.Repeat([]string{"1"}, 100)})
 	var locked *LockedOut
 	if !errors.As(err, &locked) || !errors.Is(err, ErrLockout) || locked.Wait <= 0 || !strings.Contains(err.Error(), "for up to") {
 		t.Errorf("guessing without end: %v", err)

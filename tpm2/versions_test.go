@@ -17,6 +17,7 @@ import (
 
 	"github.com/lockport/lockport/secret"
 	"github.com/lockport/lockport/tpm2/tpm2test"
+	"github.com/lockport/lockport/volume/volumetest"
 )
 
 // TestOldTokens unlocks tokens as older releases wrote them.
@@ -59,7 +60,7 @@ func unlockToken(t *testing.T, name string, k *Key, tok *Token, pin string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pass, err := k.Unlock(t.Context(), text, &asker{answers: []string{pin}})
+	pass, err := k.Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{pin}})
 	if err != nil {
 		t.Errorf("%s: %v", name, err)
 	}
@@ -82,11 +83,11 @@ func TestEarlyExponent(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.signer = objectName(signerPublic(key, 0))
-		pass, text, err := s.enroll(t.Context(), &asker{answers: []string{"x"}})
+		pass, text, err := s.enroll(t.Context(), &volumetest.Asker{Answers: []string{"x"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := keyFor(tpm).Unlock(t.Context(), text, &asker{answers: []string{"x"}})
+		got, err := keyFor(tpm).Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{"x"}})
 		if err != nil || !got.Equal(pass) {
 			t.Error(err)
 		}
@@ -107,7 +108,7 @@ func Test262(t *testing.T) {
 	signPolicy(t, file, unhex(t, readVectors(t).Policies["PolicyPCR(11) = pol"]), ref)
 	e := &Enroller{Open: opener(tpm), PublicKey: vector(t, "pcr-signing-pub.pem"), SignedPCRs: []int{11}, PolicyRef: &ref,
 		Signatures: []string{file}, PIN: true, PINCost: &PINCost{Memory: 1 << 20, Iterations: 2, Lanes: 2}}
-	pass, text, err := e.Enroll(t.Context(), &asker{answers: []string{"pin"}})
+	pass, text, err := e.Enroll(t.Context(), &volumetest.Asker{Answers: []string{"pin"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +122,7 @@ func Test262(t *testing.T) {
 		t.Errorf("signature without the reference: %v", err)
 	}
 	k.Signatures = []string{filepath.Join(t.TempDir(), "none"), file}
-	got, err := k.Unlock(t.Context(), text, &asker{answers: []string{"wrong", "pin"}})
+	got, err := k.Unlock(t.Context(), text, &volumetest.Asker{Answers: []string{"wrong", "pin"}})
 	if err != nil || !got.Equal(pass) {
 		t.Error(err)
 	}
