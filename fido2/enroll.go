@@ -94,14 +94,7 @@ func (e *Enroller) Enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes,
 }
 
 func (e *Enroller) question() volume.Question {
-	q := e.Question
-	if q.Message == "" {
-		q.Message = "Please enter security token PIN:"
-	}
-	if q.Credential == "" {
-		q.Credential = "cryptenroll.fido2-pin"
-	}
-	return q
+	return e.Question.Or(volume.Question{Message: "Please enter security token PIN:", Credential: "cryptenroll.fido2-pin"})
 }
 
 // notice tells each thing once.

@@ -63,16 +63,8 @@ func (k *Key) Unlock(ctx context.Context, token json.RawMessage, ask volume.Aske
 
 // question fills in what the caller left open.
 func (k *Key) question() volume.Question {
-	q := k.Question
-	for _, d := range []struct {
-		field *string
-		value string
-	}{{&q.Message, "Please enter security token PIN:"}, {&q.Env, "PIN"}, {&q.Credential, "cryptsetup.fido2-pin"}, {&q.Cache, "fido2-pin"}} {
-		if *d.field == "" {
-			*d.field = d.value
-		}
-	}
-	return q
+	return k.Question.Or(volume.Question{Message: "Please enter security token PIN:", Env: "PIN", Credential: "cryptsetup.fido2-pin",
+		Cache: "fido2-pin"})
 }
 
 // Method opens a volume with the tokens of its header: every token is tried with

@@ -220,16 +220,23 @@ func TestReplug(t *testing.T) {
 	pass.Wipe()
 }
 
+// waitingForTouch plugs in an enrolled key that nobody touches.
+func waitingForTouch(t *testing.T) (p *fido2test.Port, path string, token json.RawMessage) {
+	t.Helper()
+	key := fido2test.New(fido2test.Config{})
+	p = &fido2test.Port{}
+	path = p.Plug(key)
+	e := enrollerFor(p, &diary{})
+	e.UP = true
+	token = makeToken(t, e)
+	key.Change(func(c *fido2test.Config) { c.Touch = "wait" })
+	return p, path, token
+}
+
 // TestUnplugged pulls the key out while it waits to be touched.
 func TestUnplugged(t *testing.T) {
 	t.Parallel()
-	key := fido2test.New(fido2test.Config{})
-	p := &fido2test.Port{}
-	path := p.Plug(key)
-	e := enrollerFor(p, &diary{})
-	e.UP = true
-	token := makeToken(t, e)
-	key.Change(func(c *fido2test.Config) { c.Touch = "wait" })
+	p, path, token := waitingForTouch(t)
 	k := keyFor(p, &diary{})
 	k.Touch = func(string) { go p.Unplug(path) }
 	pass, err := k.Unlock(t.Context(), token, nil)
@@ -242,13 +249,7 @@ func TestUnplugged(t *testing.T) {
 // TestEnds ends the context while a key waits to be touched, and while none is there.
 func TestEnds(t *testing.T) {
 	t.Parallel()
-	key := fido2test.New(fido2test.Config{})
-	p := &fido2test.Port{}
-	path := p.Plug(key)
-	e := enrollerFor(p, &diary{})
-	e.UP = true
-	token := makeToken(t, e)
-	key.Change(func(c *fido2test.Config) { c.Touch = "wait" })
+	p, path, token := waitingForTouch(t)
 	k := keyFor(p, &diary{})
 	k.Wait = fido2.ForEver
 	ctx, cancel := context.WithCancel(t.Context())

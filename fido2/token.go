@@ -72,11 +72,8 @@ func ParseToken(text json.RawMessage) (*Token, error) {
 }
 
 func parseToken(text json.RawMessage) (*Token, error) {
-	if len(text) > maxToken {
-		return nil, fmt.Errorf("%d bytes of JSON", len(text))
-	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(text, &all); err != nil {
+	all, err := luks2.Members(text, maxToken)
+	if err != nil {
 		return nil, err
 	}
 	for name, value := range all {

@@ -331,6 +331,17 @@ func (n node) each(section string, limit int, visit func(id int, n node)) {
 	}
 }
 
+// Members reads the members of a token that is not longer than limit, in bytes. Their
+// values are left as they are.
+func Members(token json.RawMessage, limit int) (map[string]json.RawMessage, error) {
+	if len(token) > limit {
+		return nil, fmt.Errorf("%d bytes of JSON", len(token))
+	}
+	var members map[string]json.RawMessage
+	err := json.Unmarshal(token, &members)
+	return members, err
+}
+
 // SetMember returns an object with one member set to the JSON of value; the
 // other members keep their text and order.
 func SetMember(obj json.RawMessage, key string, value any) (json.RawMessage, error) {

@@ -77,8 +77,7 @@ func (e *Enroller) Enroll(ctx context.Context, ask volume.Asker) (*secret.Bytes,
 		return nil, nil, err
 	}
 	defer c.close(ctx)
-	k := &Key{Question: e.Question}
-	l := &login{card: c, ask: ask, question: k.question("PIN", "cryptenroll.pkcs11-pin"), tries: e.Tries, failed: e.Failed, touch: e.Touch}
+	l := &login{card: c, ask: ask, question: question(e.Question, "cryptenroll.pkcs11-pin"), tries: e.Tries, failed: e.Failed, touch: e.Touch}
 	if err := l.run(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -107,7 +107,7 @@ func (k *Key) login(ctx context.Context, c *card, list []*Token, named []int, as
 	if c.conn.version < versionCurves && !slices.ContainsFunc(named, func(i int) bool { return !list[i].curve() }) {
 		return ErrTooOld // before anybody has to type
 	}
-	l := &login{card: c, ask: ask, question: k.question("PIN", "cryptsetup.pkcs11-pin"), tries: k.Tries, failed: k.Failed, touch: k.Touch}
+	l := &login{card: c, ask: ask, question: question(k.Question, "cryptsetup.pkcs11-pin"), tries: k.Tries, failed: k.Failed, touch: k.Touch}
 	return l.run(ctx)
 }
 
@@ -141,19 +141,6 @@ func (c *card) reveal(ctx context.Context, t *Token, use func(pass *secret.Bytes
 	pass := passphrase(s)
 	defer pass.Wipe()
 	return use(pass)
-}
-
-func (k *Key) question(env, credential string) volume.Question {
-	q := k.Question
-	for _, d := range []struct {
-		field *string
-		value string
-	}{{&q.Message, "Please enter PIN of security token %s:"}, {&q.Env, env}, {&q.Credential, credential}} {
-		if *d.field == "" {
-			*d.field = d.value
-		}
-	}
-	return q
 }
 
 func (k *Key) waiting(uris []URI) {

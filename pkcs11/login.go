@@ -27,6 +27,11 @@ type login struct {
 	tried    int
 }
 
+// question fills in what the caller left open.
+func question(q volume.Question, credential string) volume.Question {
+	return q.Or(volume.Question{Message: "Please enter PIN of security token %s:", Env: "PIN", Credential: credential})
+}
+
 // run logs in if the token wants that.
 func (l *login) run(ctx context.Context) error {
 	switch flags := l.card.token.flags; {

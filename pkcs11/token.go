@@ -50,11 +50,8 @@ func ParseToken(text json.RawMessage) (*Token, error) {
 }
 
 func parseToken(text json.RawMessage) (*Token, error) {
-	if len(text) > maxToken {
-		return nil, fmt.Errorf("%d bytes of JSON", len(text))
-	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(text, &members); err != nil {
+	members, err := luks2.Members(text, maxToken)
+	if err != nil {
 		return nil, err
 	}
 	t := &Token{Padding: PKCS1}

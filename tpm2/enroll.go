@@ -358,8 +358,8 @@ func (s *sealing) newPIN(ctx context.Context, ask volume.Asker) (pinKeys, error)
 	salt := secret.Random(saltSize) // no secret, but the same generator
 	s.t.Salt = bytes.Clone(salt.Reveal())
 	salt.Wipe()
-	p := &pins{t: s.t, ask: ask, defaults: question{message: "Please enter TPM2 PIN:",
-		confirm: "Please enter TPM2 PIN (repeat):", env: "NEWPIN", credential: "cryptenroll.new-tpm2-pin"}, key: &Key{Question: s.e.Question}}
+	p := &pins{t: s.t, ask: ask, defaults: volume.Question{Message: "Please enter TPM2 PIN:",
+		Confirm: "Please enter TPM2 PIN (repeat):", Env: "NEWPIN", Credential: "cryptenroll.new-tpm2-pin"}, key: &Key{Question: s.e.Question}}
 	defer p.wipe()
 	if err := p.ready(ctx); err != nil {
 		return pinKeys{}, err

@@ -104,8 +104,8 @@ func (k *Key) unlockToken(ctx context.Context, t *Token, ask volume.Asker) (*sec
 }
 
 func (k *Key) unlock(ctx context.Context, c *conn, t *Token, ask volume.Asker) (*secret.Bytes, error) {
-	pins := &pins{key: k, t: t, ask: ask, defaults: question{message: "Please enter TPM2 PIN:", env: "PIN",
-		credential: "cryptsetup.tpm2-pin", cache: "tpm2-pin"}}
+	pins := &pins{key: k, t: t, ask: ask, defaults: volume.Question{Message: "Please enter TPM2 PIN:", Env: "PIN",
+		Credential: "cryptsetup.tpm2-pin", Cache: "tpm2-pin"}}
 	defer pins.wipe()
 	return k.unlockWith(ctx, c, t, pins)
 }

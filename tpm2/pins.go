@@ -23,10 +23,8 @@ type pins struct {
 	asked int
 	tried int
 
-	defaults question // for what the caller's question leaves open
+	defaults volume.Question // for what the caller's question leaves open
 }
-
-type question struct{ message, confirm, env, credential, cache string }
 
 func (p *pins) wipe() {
 	p.keys.wipe()
@@ -74,17 +72,8 @@ func (p *pins) more(ctx context.Context) error {
 }
 
 func (p *pins) question() volume.Question {
-	q := p.key.Question
+	q := p.key.Question.Or(p.defaults)
 	q.Attempt = p.asked
-	for _, d := range []struct {
-		field *string
-		value string
-	}{{&q.Message, p.defaults.message}, {&q.Confirm, p.defaults.confirm}, {&q.Env, p.defaults.env},
-		{&q.Credential, p.defaults.credential}, {&q.Cache, p.defaults.cache}} {
-		if *d.field == "" {
-			*d.field = d.value
-		}
-	}
 	if p.key.NoCache {
 		q.Cache = ""
 	}

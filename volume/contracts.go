@@ -5,6 +5,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,6 +42,17 @@ type Question struct {
 	Echo       Echo          // what a terminal shows while a person types
 	Timeout    time.Duration // for a person's answer; 0 is for ever
 	Cache      string        // kernel key that shares answers between volumes; "" for none
+}
+
+// Or takes from defaults the texts and names that the question leaves open.
+func (q Question) Or(defaults Question) Question {
+	q.Message = cmp.Or(q.Message, defaults.Message)
+	q.ID = cmp.Or(q.ID, defaults.ID)
+	q.Env = cmp.Or(q.Env, defaults.Env)
+	q.Credential = cmp.Or(q.Credential, defaults.Credential)
+	q.Confirm = cmp.Or(q.Confirm, defaults.Confirm)
+	q.Cache = cmp.Or(q.Cache, defaults.Cache)
+	return q
 }
 
 // Echo is what a terminal shows of a typed secret.

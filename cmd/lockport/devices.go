@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"text/tabwriter"
 )
 
 // deviceOrVar returns the device of the arguments or, without one, the volume
@@ -43,4 +45,24 @@ func (a *app) listDevices() error {
 		}
 	}
 	return nil
+}
+
+// A deviceTable is what --…=list options print: the headings, and a row a device.
+type deviceTable [][]string
+
+// printDevices prints a table, with "-" for what is not known, or says that there is
+// none.
+func (a *app) printDevices(t deviceTable, none string) error {
+	if len(t) == 1 {
+		a.say("%s", none)
+		return nil
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 1, ' ', 0)
+	for _, row := range t {
+		for i := range row {
+			row[i] = or(row[i], "-")
+		}
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/lockport/lockport/fido2"
@@ -70,20 +69,15 @@ func (a *app) listKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 {
-		a.say("No FIDO2 devices found.")
-		return nil
-	}
-	t := tabwriter.NewWriter(a.out, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "PATH\tMANUFACTURER\tPRODUCT\tCOMPATIBLE")
+	t := deviceTable{{"PATH", "MANUFACTURER", "PRODUCT", "COMPATIBLE"}}
 	for _, f := range list {
 		compatible := "yes"
 		if err := fido2.Compatible(ctx, a.keys, f.Path); err != nil {
 			compatible = "no"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.Path, or(f.Manufacturer, "-"), or(f.Product, "-"), compatible)
+		t = append(t, []string{f.Path, f.Manufacturer, f.Product, compatible})
 	}
-	return t.Flush()
+	return a.printDevices(t, "No FIDO2 devices found.")
 }
 
 // keyModel names the security key that a keyslot was enrolled with, if the token

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 
@@ -127,22 +125,14 @@ func (a *app) listTokens(ctx context.Context, p *pkcs11Flags) error {
 	if err != nil {
 		a.warn("%v", err)
 	}
-	n := 0
-	t := tabwriter.NewWriter(a.out, 0, 0, 1, ' ', 0)
+	t := deviceTable{{"URI", "LABEL", "MANUFACTURER", "MODEL"}}
 	for _, f := range list {
 		if a.original && !f.Hardware {
 			continue
 		}
-		if n++; n == 1 {
-			fmt.Fprintln(t, "URI\tLABEL\tMANUFACTURER\tMODEL")
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", f.URI, or(f.Label, "-"), or(f.Manufacturer, "-"), or(f.Model, "-"))
+		t = append(t, []string{f.URI, f.Label, f.Manufacturer, f.Model})
 	}
-	if n == 0 {
-		a.say("No suitable PKCS#11 tokens found.")
-		return nil
-	}
-	return t.Flush()
+	return a.printDevices(t, "No suitable PKCS#11 tokens found.")
 }
 
 // hasPKCS11Token tells whether the header names a security token.

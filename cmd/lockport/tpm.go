@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -112,14 +110,9 @@ func (a *app) listTPMs() error {
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 {
-		a.say("No suitable TPM2 devices found.")
-		return nil
-	}
-	t := tabwriter.NewWriter(a.out, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "PATH\tDEVICE\tDRIVER")
+	t := deviceTable{{"PATH", "DEVICE", "DRIVER"}}
 	for _, f := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Path, or(f.Device, "-"), or(f.Driver, "-"))
+		t = append(t, []string{f.Path, f.Device, f.Driver})
 	}
-	return t.Flush()
+	return a.printDevices(t, "No suitable TPM2 devices found.")
 }

@@ -82,13 +82,13 @@ func (p *Port) at(path string) int {
 	return -1
 }
 
-// Unplug pulls the key with this path out.
+// Unplug pulls the key with this path out, if there is one.
 func (p *Port) Unplug(path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := p.at(path)
 	if i < 0 {
-		panic("no key at " + path)
+		return
 	}
 	close(p.slots[i].gone)
 	p.slots = append(p.slots[:i:i], p.slots[i+1:]...)
